@@ -1,0 +1,111 @@
+// Builds dist/: the program for the command line, the library with its type declarations, and the manual.
+//
+// The program is one file, because resolving and loading the dependencies' many files doubles the start of a command. It is
+// CommonJS, because Node can keep the compiled code of a script but not, before version 22, of a module. Packages that
+// only some commands need are files of their own, loaded when they are.
+import { execFile } from 'node:child_process'
+import { chmod, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { build } from 'esbuild'
+
+const run = promisify(execFile)
+const { version } = JSON.parse(await readFile('package.json', 'utf8'))
+
+/** Large packages that only some commands need, and what is imported of each. */
+const rarelyUsed = {
+  '@kubernetes/client-node': "export * from '@kubernetes/client-node'",
+  ora: "export { default } from 'ora'",
+  pkijs: "export * from 'pkijs'",
+  yaml: "export * from 'yaml'",
+  zod: "export * from 'zod'",
+}
+const fileOf = (name) => `${name.replaceAll(/[@/]/g, '-').replace(/^-/, '')}.cjs`
+
+const common = {
+  bundle: true,
+  minify: true,
+  keepNames: true,
+  platform: 'node',
+  target: 'node20.19',
+  legalComments: 'linked',
+  define: { __CERTGEN_VERSION__: JSON.stringify(version) },
+}
+// Node's own import() of a CommonJS file guesses at its names; require() knows them.
+const commonJs = { ...common, format: 'cjs', outExtension: { '.js': '.cjs' }, supported: { 'dynamic-import': false } }
+// CommonJS dependencies call require() for Node's own modules, which an ES module lacks.
+const esModule = {
+  ...common,
+  format: 'esm',
+  banner: {
+    js: "import { createRequire as __certgenRequire } from 'node:module';const require = __certgenRequire(import.meta.url);",
+  },
+}
+
+/** Leaves the rarely used packages to their own files. */
+const apart = {
+  name: 'apart',
+  setup: ({ onResolve }) => {
+    const names = Object.keys(rarelyUsed).join('|')
+    onResolve({ filter: new RegExp(`^(${names})$`) }, ({ path }) => ({
+      path: `./packages/${fileOf(path)}`,
+      external: true,
+    }))
+  },
+}
+
+// Built beside and moved into place, for a program that runs meanwhile loads its parts when it needs them.
+const fresh = resolve(await mkdtemp('dist.'))
+await Promise.all([
+  build({
+    ...commonJs,
+    entryPoints: { cli: 'src/cli/main.ts', program: 'src/cli/program.ts' },
+    outdir: fresh,
+    plugins: [apart],
+  }),
+  ...Object.entries(rarelyUsed).map(([name, contents]) =>
+    build({
+      ...commonJs,
+      stdin: { contents, resolveDir: '.' },
+      outfile: `${fresh}/packages/${fileOf(name)}`,
+      outExtension: {},
+    }),
+  ),
+  build({
+    ...esModule,
+    entryPoints: { index: 'src/index.ts', reload: 'src/reload/index.ts' },
+    outdir: fresh,
+    splitting: true,
+    chunkNames: 'chunks/[name]-[hash]',
+  }),
+  run('node_modules/.bin/tsc', ['--project', 'tsconfig.build.json', '--outDir', fresh]),
+])
+
+/** Builds one source, uses it, and leaves nothing of it in what is shipped. */
+async function withBuilt(source, format, use) {
+  const outfile = `${fresh}/temporary.${format === 'cjs' ? 'cjs' : 'mjs'}`
+  await build({
+    ...(format === 'cjs' ? commonJs : esModule),
+    entryPoints: [source],
+    outfile,
+    outExtension: {},
+    legalComments: 'none',
+  })
+  await use(outfile)
+  await rm(outfile)
+}
+
+await withBuilt('src/cli/program-loader.ts', 'cjs', (loader) =>
+  run(process.execPath, ['scripts/warm-up.js', loader, fresh, version]),
+)
+// The manual is made by the program's own description of its commands.
+await withBuilt('src/cli/man-page.ts', 'esm', async (path) => {
+  const { manPage } = await import(pathToFileURL(path).href)
+  await writeFile(`${fresh}/certgen.1`, manPage(version))
+})
+
+// A directory of its own is private; what is built is for every user of the machine.
+await chmod(fresh, 0o755)
+await rm('dist', { recursive: true, force: true })
+await rename(fresh, 'dist')
