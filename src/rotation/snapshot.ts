@@ -1,0 +1,231 @@
+import { readdir, realpath, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import pMap from 'p-map'
+import { CertgenError } from '../errors.ts'
+import { isIssuedBy } from '../pki/certificate.ts'
+import type { Certificate } from '../pki/certificate.ts'
+import { checkContents } from '../pki/check.ts'
+import type { CheckedSet } from '../pki/check.ts'
+import type { AuthorityStore, AuthorityView, StoredAuthority } from '../store/authority-store.ts'
+import { errnoOf } from '../store/generation.ts'
+import { directoryTarget, sameContents, targetAt } from '../store/target-store.ts'
+import type { SetPart, TargetContents, TargetStore } from '../store/target-store.ts'
+import type { AskedLeaf, Discovery, RotationRequest } from './request.ts'
+
+/** How many directories are read or written at once: more than the thread pool has threads gains nothing. */
+export const directoriesAtOnce = 8
+
+/** A target as it is now. */
+export interface TargetSnapshot {
+  readonly name: string
+  readonly store: TargetStore
+  /** What is asked of its leaf; null for one that was only found. */
+  readonly asked: AskedLeaf | null
+  /** null: nothing is there. */
+  readonly contents: TargetContents | null
+  readonly set: CheckedSet | null
+  /** Whose key signed its leaf. `stranded`: an earlier authority of ours. `foreign`: somebody else's. */
+  readonly issuer: 'current' | 'stranded' | 'foreign' | null
+}
+
+/** Everything a plan is made from. */
+export interface Snapshot {
+  readonly authority: StoredAuthority | null
+  /** The authorities before it, as far as they are known. */
+  readonly earlier: readonly Certificate[]
+  readonly targets: readonly TargetSnapshot[]
+}
+
+/** What a snapshot is taken of. */
+export type SnapshotRequest = Pick<RotationRequest, 'leaves' | 'discovery'> & {
+  readonly authority: Pick<RotationRequest['authority'], 'store'>
+}
+
+/**
+ * Reads the authority and every target as they are, changing nothing, in the order of their names: those that are asked
+ * for, and those that are found again. A target whose octets are those of the snapshot `before`, of the same run, is not checked again.
+ */
+export async function takeSnapshot(
+  request: SnapshotRequest,
+  now: Date,
+  before: Snapshot | null = null,
+): Promise<Snapshot> {
+  const { store } = request.authority
+  const authority = await store.read()
+  const issuers = {
+    current: authority?.certificate ?? null,
+    earlier: authority ? earlierAuthorities(authority, await readBefore(() => store.readPrevious())) : [],
+  }
+  const places = await placesOf(request)
+  const known = new Map(before?.targets.map((target) => [target.store.path, target]))
+  const readOne = (place: Place): Promise<TargetSnapshot> =>
+    readTarget(place, issuers, now, known.get(place.store.path))
+  const targets = await pMap(places, readOne, { concurrency: directoriesAtOnce })
+  return { authority, earlier: issuers.earlier, targets }
+}
+
+/** What can be seen of an authority and its targets, in whatever state they are. */
+export interface Inspection<T> {
+  /** null: there is none, or it cannot be read. */
+  readonly authority: AuthorityView | null
+  /** Why it cannot be read; null when it can. */
+  readonly error: CertgenError | null
+  readonly targets: readonly T[]
+}
+
+/**
+ * As takeSnapshot, for those who only look: what cannot be read or is damaged is part of the answer, and no passphrase is
+ * asked for. Each target is given to `view` as soon as it is read and then let go: of a large fleet only what is kept of
+ * it stays in memory. Throws CertgenError `unreadable` when the directory of discovery cannot be listed.
+ */
+export async function inspect<T>(
+  request: SnapshotRequest,
+  now: Date,
+  view: (target: TargetSnapshot, error: CertgenError | null, authority: AuthorityView | null) => T,
+): Promise<Inspection<T>> {
+  const { store } = request.authority
+  const [authority, error] = await orError(store.inspect('current'))
+  const before = authority && (await readBefore(() => store.inspect('previous')))
+  const issuers = authority?.certificate
+    ? { current: authority.certificate, earlier: earlierAuthorities(authority, before) }
+    : null
+  const viewOne = async (place: Place): Promise<T> => {
+    const [target, failure] = await orError(readTarget(place, issuers, now))
+    return view(target ?? { ...place, contents: null, set: null, issuer: null }, failure, authority)
+  }
+  const targets = await pMap(await placesOf(request), viewOne, { concurrency: directoriesAtOnce })
+  return { authority, error, targets }
+}
+
+async function orError<T>(read: Promise<T>): Promise<[T | null, CertgenError | null]> {
+  try {
+    return [await read, null]
+  } catch (error) {
+    if (error instanceof CertgenError) return [null, error]
+    throw error
+  }
+}
+
+type Place = Pick<TargetSnapshot, 'name' | 'store' | 'asked'>
+
+/** What is asked for and what is found, in the order of the names. */
+async function placesOf({ leaves, discovery, authority }: SnapshotRequest): Promise<Place[]> {
+  const places: Place[] = leaves.map((asked) => ({ name: asked.name, store: asked.store, asked }))
+  if (discovery) places.push(...(await discover(discovery, places, authority.store)))
+  return places.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** The authorities that leaves are told apart by. */
+interface Issuers {
+  readonly current: Certificate | null
+  readonly earlier: readonly Certificate[]
+}
+
+/** `seen`: as it was before. Without `issuers`, whose leaf it is stays open. */
+async function readTarget(
+  place: Place,
+  issuers: Issuers | null,
+  now: Date,
+  seen?: TargetSnapshot,
+): Promise<TargetSnapshot> {
+  const contents = await place.store.read()
+  if (!contents) return { ...place, contents: null, set: null, issuer: null }
+  const set = seen?.set && sameContents(seen.contents, contents) ? seen.set : checkTarget(place.store, contents, now)
+  return { ...place, contents, set, issuer: issuers && issuerOf(set, issuers) }
+}
+
+function issuerOf({ chain: [leaf] }: CheckedSet, { current, earlier }: Issuers): TargetSnapshot['issuer'] {
+  if (!leaf) return null
+  if (current && isIssuedBy(leaf, current)) return 'current'
+  return earlier.some((certificate) => isIssuedBy(leaf, certificate)) ? 'stranded' : 'foreign'
+}
+
+/** checkContents of what a target holds; a missing file is an empty one. */
+export function checkTarget(store: TargetStore, contents: TargetContents, at: Date): CheckedSet {
+  const file = (part: SetPart): { path: string; data: Buffer } => ({
+    path: store.pathOf(part),
+    data: contents[part] ?? Buffer.alloc(0),
+  })
+  return checkContents({ cert: file('cert'), key: file('key'), ca: file('ca') }, { at })
+}
+
+/** The authorities whose leaves an interrupted rotation may have left behind. */
+function earlierAuthorities(
+  { previous }: Pick<AuthorityView, 'previous'>,
+  before: Pick<AuthorityView, 'certificate'> | null,
+): Certificate[] {
+  return [previous, before?.certificate].filter((certificate) => certificate != null)
+}
+
+/** A damaged generation of the past is no reason to stop: it only tells less about stranded leaves. */
+async function readBefore<T>(read: () => Promise<T | null>): Promise<T | null> {
+  const [before] = await orError(read())
+  return before
+}
+
+// --------------------------------------------------------------------------------------------------------- discovery
+
+/** The directories below `dir` that nobody asks for, each once. */
+async function discover(
+  { dir, except, open = openByDefault }: Discovery,
+  asked: readonly Place[],
+  authority: AuthorityStore,
+): Promise<Place[]> {
+  const entries = await listDirectories(dir)
+  const linked = entries.some((entry) => entry.isLink)
+  const taken = new Set<string>()
+  for (const path of [authority.path, ...except, ...asked.map(({ store }) => store.path)]) {
+    taken.add(resolve(path))
+    // Only a link can lead to a directory that is known by another path.
+    if (linked) taken.add(await realPathOf(path))
+  }
+  const found: Place[] = []
+  // A link to a directory beside it is only another name for that.
+  for (const { name, isLink } of entries.toSorted((a, b) => Number(a.isLink) - Number(b.isLink))) {
+    const path = join(dir, name)
+    const real = isLink ? await realPathOf(path) : resolve(path)
+    if (taken.has(resolve(path)) || taken.has(real)) continue
+    taken.add(real)
+    found.push({ name, store: open(path), asked: null })
+  }
+  return found
+}
+
+function openByDefault(directory: string): TargetStore {
+  return directoryTarget(targetAt(directory))
+}
+
+async function listDirectories(dir: string): Promise<{ readonly name: string; readonly isLink: boolean }[]> {
+  try {
+    const entries = await readdir(dir, { withFileTypes: true })
+    const visible = entries.filter(({ name }) => !name.startsWith('.'))
+    const links = visible.filter((entry) => entry.isSymbolicLink())
+    // A link may lead to a file, or nowhere: neither can hold a leaf.
+    const linked = await pMap(links, ({ name }) => leadsToDirectory(join(dir, name)), {
+      concurrency: directoriesAtOnce,
+    })
+    return [
+      ...visible.filter((entry) => entry.isDirectory()).map(({ name }) => ({ name, isLink: false })),
+      ...links.filter((_, index) => linked[index]).map(({ name }) => ({ name, isLink: true })),
+    ]
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw new CertgenError('unreadable', `cannot read ${dir}`, {
+      cause: error,
+      hints: [`--dir must name a directory that the user who runs certgen can read`],
+    })
+  }
+}
+
+/** What cannot be looked at may be one: whoever reads it will say why it cannot be read. */
+async function leadsToDirectory(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    (error: unknown) => !['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? ''),
+  )
+}
+
+/** The path without links; as it is where nothing is there yet. */
+function realPathOf(path: string): Promise<string> {
+  return realpath(path).catch(() => resolve(path))
+}
