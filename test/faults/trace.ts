@@ -1,0 +1,126 @@
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { certgen } from '../program.ts'
+import type { Outcome } from '../program.ts'
+import { parseSystemCalls } from './system-calls.ts'
+
+/** The program under strace: which system calls touch a directory, and what happens when one of them fails. */
+
+export type Fault = 'ENOSPC' | 'EIO' | 'EACCES' | 'SIGKILL'
+
+/** One system call of a rotation that has an effect below DIR. */
+export interface Point {
+  readonly call: string
+  /** Relative to DIR: the first of its arguments that is below. */
+  readonly path: string
+  /** How many calls of this name on this path it takes to come to it, this one included. */
+  readonly nth: number
+}
+
+interface Call {
+  readonly thread: string
+  readonly name: string
+  /** Relative to DIR, in the order of the arguments. */
+  readonly paths: readonly string[]
+  readonly line: string
+}
+
+const writingCalls = [
+  ...['rename', 'renameat', 'renameat2', 'symlink', 'symlinkat', 'link', 'linkat', 'unlink', 'unlinkat', 'rmdir'],
+  ...['mkdir', 'mkdirat', 'mknod', 'mknodat', 'open', 'openat', 'openat2', 'creat'],
+  ...['write', 'writev', 'pwrite64', 'pwritev', 'pwritev2', 'sendfile', 'copy_file_range'],
+  ...['truncate', 'ftruncate', 'fallocate', 'fsync', 'fdatasync', 'sync_file_range', 'syncfs'],
+  ...['chmod', 'fchmod', 'fchmodat', 'chown', 'fchown', 'lchown', 'fchownat', 'utimensat'],
+]
+
+/** Each run names what it makes alike, at this instant, and makes its file system calls in one thread, in one order. */
+function environment(instant: Date): Record<string, string> {
+  return {
+    NODE_OPTIONS: `--import=${pathToFileURL(resolve('test/faults/fixtures/fixed-names.mjs')).href}`,
+    CERTGEN_TEST_INSTANT: String(instant.getTime()),
+    UV_THREADPOOL_SIZE: '1',
+    UV_USE_IO_URING: '0',
+  }
+}
+
+export interface TracedRun {
+  /** Absolute. */
+  readonly dir: string
+  readonly args: readonly string[]
+  readonly instant: Date
+}
+
+/** An undisturbed run: every call that has an effect below DIR, in order. Throws when it fails. */
+export async function traceCalls(run: TracedRun): Promise<Point[]> {
+  const { outcome, calls } = await strace(run, ['--seccomp-bpf', '-e', `trace=${writingCalls.join()}`])
+  if (outcome.code !== 0) throw new Error(`the undisturbed run failed: ${outcome.stderr}`)
+  const effective = calls.filter(hasEffect)
+  // The count of a fault is kept for each thread, so that two threads would be hit twice.
+  const threads = new Set(effective.map(({ thread }) => thread))
+  if (threads.size !== 1) throw new Error(`${threads.size} threads write below ${run.dir}`)
+  return effective.map(({ name, paths }, index) => {
+    const path = paths[0]!
+    // Opening to read counts too: strace selects by name and path alone.
+    const before = calls.slice(0, calls.indexOf(effective[index]!) + 1)
+    return { call: name, path, nth: before.filter((call) => call.name === name && call.paths.includes(path)).length }
+  })
+}
+
+/** Opening changes something only where it creates or truncates. */
+function hasEffect({ name, line }: Call): boolean {
+  return !name.startsWith('open') || /O_CREAT|O_TRUNC/.test(line)
+}
+
+/** A run in which one call fails, or kills it. `hit` is whether strace says that it was the intended one, and only it. */
+export async function inject(run: TracedRun, point: Point, fault: Fault): Promise<{ outcome: Outcome; hit: boolean }> {
+  const effect = fault === 'SIGKILL' ? 'signal=KILL' : `error=${fault}`
+  const { outcome, calls, log } = await strace(run, [
+    ...at(run, point),
+    ...['-e', `inject=${point.call}:${effect}:when=${point.nth}`],
+    // Faster, but no signal is delivered so.
+    ...(fault === 'SIGKILL' ? [] : ['--seccomp-bpf']),
+  ])
+  const call = calls[point.nth - 1]
+  const intended = call?.name === point.call && call.paths[0] === point.path && hasEffect(call)
+  const injected = log.split('\n').filter((line) => line.endsWith('(INJECTED)'))
+  const happened =
+    fault === 'SIGKILL'
+      ? calls.length === point.nth && log.includes('+++ killed by SIGKILL +++')
+      : injected.length === 1 && injected[0]!.includes(` ${fault} `)
+  return { outcome, hit: intended && happened }
+}
+
+/** A run that stands still for two seconds before or after one call, so that something else can happen meanwhile. */
+export async function pause(run: TracedRun, point: Point, when: 'before' | 'after'): Promise<Outcome> {
+  const delay = when === 'before' ? 'delay_enter' : 'delay_exit'
+  const inject = `inject=${point.call}:${delay}=2s:when=${point.nth}`
+  const { outcome, log } = await strace(run, [...at(run, point), '-e', inject])
+  if (!log.includes('(DELAYED)')) throw new Error(`the run did not come to ${point.call} ${point.path}`)
+  return outcome
+}
+
+function at({ dir }: TracedRun, { call, path }: Point): string[] {
+  return ['-P', join(dir, path), '-e', `trace=${call}`]
+}
+
+async function strace(
+  { dir, args, instant }: TracedRun,
+  options: readonly string[],
+): Promise<{ outcome: Outcome; calls: Call[]; log: string }> {
+  const file = `${dir}.strace`
+  const outcome = await certgen([...args, '--dir', dir], {
+    through: ['strace', '-f', '-y', '-xx', '-e', 'quiet=attach,path-resolution', '-o', file, ...options],
+    env: environment(instant),
+  })
+  const log = readFileSync(file, 'utf8')
+  return { outcome, calls: parseCalls(log, dir), log }
+}
+
+/** The calls on paths below DIR in the order in which they began. */
+function parseCalls(log: string, dir: string): Call[] {
+  return parseSystemCalls(log).flatMap(({ thread, name, strings, line }): Call[] => {
+    const below = strings.filter((path) => path === dir || path.startsWith(`${dir}/`))
+    return below.length === 0 ? [] : [{ thread, name, line, paths: below.map((path) => path.slice(dir.length + 1)) }]
+  })
+}
