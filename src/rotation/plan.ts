@@ -59,7 +59,7 @@ export interface Plan {
 export function makePlan(snapshot: Snapshot, request: RotationRequest, now: Date): Plan {
   const warnings: Warning[] = []
   const targets = snapshot.targets.filter((target) => isManaged(target, warnings))
-  checkAuthority(snapshot, targets, request, now)
+  checkAuthority(snapshot.authority, targets, request, now)
   for (const target of targets) checkTargetState(target, request, warnings, now)
   const unfinished = targets.filter((target) => unfinishedPart(target, snapshot.authority) !== null)
   const { strategy, obstacle } = chooseStrategy(snapshot.authority, request, now)
@@ -109,17 +109,14 @@ export function isStray({ asked, contents, set }: TargetSnapshot): boolean {
 }
 
 function checkAuthority(
-  { authority, targets: found }: Snapshot,
+  authority: StoredAuthority | null,
   targets: readonly TargetSnapshot[],
   request: RotationRequest,
   now: Date,
 ): void {
   const { path } = request.authority.store
   if (!authority) {
-    // Without an authority every leaf that was only found is somebody else's: that it was written by a swap tells ours.
-    const orphan = [...targets, ...found.filter(({ contents }) => contents?.generation)].find(
-      ({ contents }) => contents !== null,
-    )
+    const orphan = targets.find(({ contents }) => contents !== null)
     if (leafInScope(request) !== null) {
       throw new CertgenError('authority-unusable', `there is no authority in ${path}`, {
         hints: ['make one with: certgen ca'],

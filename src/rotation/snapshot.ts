@@ -6,6 +6,7 @@ import { isIssuedBy } from '../pki/certificate.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { checkContents } from '../pki/check.ts'
 import type { CheckedSet } from '../pki/check.ts'
+import { directoryAuthority } from '../store/authority-store.ts'
 import type { AuthorityStore, AuthorityView, StoredAuthority } from '../store/authority-store.ts'
 import { errnoOf } from '../store/generation.ts'
 import { directoryTarget, sameContents, targetAt } from '../store/target-store.ts'
@@ -52,15 +53,18 @@ export async function takeSnapshot(
 ): Promise<Snapshot> {
   const { store } = request.authority
   const authority = await store.read()
-  const issuers = {
-    current: authority?.certificate ?? null,
-    earlier: authority ? earlierAuthorities(authority, await readBefore(() => store.readPrevious())) : [],
-  }
   const places = await placesOf(request)
+  const issuers = authority
+    ? issuersOf(authority, await readBefore(() => store.readPrevious()))
+    : { current: null, earlier: [], others: await authoritiesInSight(places, request.discovery) }
   const known = new Map(before?.targets.map((target) => [target.store.path, target]))
   const readOne = (place: Place): Promise<TargetSnapshot> =>
     readTarget(place, issuers, now, known.get(place.store.path))
   const targets = await pMap(places, readOne, { concurrency: directoriesAtOnce })
+  // Where no lock keeps runs apart, another may have made authority and leaves since the authority was looked for.
+  if (!authority && targets.some(({ contents }) => contents) && (await store.read())) {
+    return takeSnapshot(request, now, before)
+  }
   return { authority, earlier: issuers.earlier, targets }
 }
 
@@ -86,9 +90,7 @@ export async function inspect<T>(
   const { store } = request.authority
   const [authority, error] = await orError(store.inspect('current'))
   const before = authority && (await readBefore(() => store.inspect('previous')))
-  const issuers = authority?.certificate
-    ? { current: authority.certificate, earlier: earlierAuthorities(authority, before) }
-    : null
+  const issuers = authority?.certificate ? issuersOf(authority, before) : null
   const viewOne = async (place: Place): Promise<T> => {
     const [target, failure] = await orError(readTarget(place, issuers, now))
     return view(target ?? { ...place, contents: null, set: null, issuer: null }, failure, authority)
@@ -119,6 +121,8 @@ async function placesOf({ leaves, discovery, authority }: SnapshotRequest): Prom
 interface Issuers {
   readonly current: Certificate | null
   readonly earlier: readonly Certificate[]
+  /** Those whose leaves are nobody's orphans; only looked for where there is no current one. */
+  readonly others: readonly Certificate[]
 }
 
 /** `seen`: as it was before. Without `issuers`, whose leaf it is stays open. */
@@ -131,13 +135,19 @@ async function readTarget(
   const contents = await place.store.read()
   if (!contents) return { ...place, contents: null, set: null, issuer: null }
   const set = seen?.set && sameContents(seen.contents, contents) ? seen.set : checkTarget(place.store, contents, now)
-  return { ...place, contents, set, issuer: issuers && issuerOf(set, issuers) }
+  return { ...place, contents, set, issuer: issuers && issuerOf(set, contents, issuers) }
 }
 
-function issuerOf({ chain: [leaf] }: CheckedSet, { current, earlier }: Issuers): TargetSnapshot['issuer'] {
+function issuerOf(
+  { chain: [leaf] }: CheckedSet,
+  { generation }: TargetContents,
+  { current, earlier, others }: Issuers,
+): TargetSnapshot['issuer'] {
   if (!leaf) return null
-  if (current && isIssuedBy(leaf, current)) return 'current'
-  return earlier.some((certificate) => isIssuedBy(leaf, certificate)) ? 'stranded' : 'foreign'
+  const isFrom = (certificate: Certificate): boolean => isIssuedBy(leaf, certificate)
+  if (current) return isFrom(current) ? 'current' : earlier.some(isFrom) ? 'stranded' : 'foreign'
+  // The authority is gone. That a leaf was written by a swap, and is of no other authority here, tells that it was ours.
+  return generation && !others.some(isFrom) ? 'stranded' : 'foreign'
 }
 
 /** checkContents of what a target holds; a missing file is an empty one. */
@@ -149,12 +159,28 @@ export function checkTarget(store: TargetStore, contents: TargetContents, at: Da
   return checkContents({ cert: file('cert'), key: file('key'), ca: file('ca') }, { at })
 }
 
-/** The authorities whose leaves an interrupted rotation may have left behind. */
-function earlierAuthorities(
-  { previous }: Pick<AuthorityView, 'previous'>,
+/** The authority, and those whose leaves an interrupted rotation may have left behind. */
+function issuersOf(
+  { certificate, previous }: Pick<AuthorityView, 'certificate' | 'previous'>,
   before: Pick<AuthorityView, 'certificate'> | null,
-): Certificate[] {
-  return [previous, before?.certificate].filter((certificate) => certificate != null)
+): Issuers {
+  const earlier = [previous, before?.certificate].filter((earlier) => earlier != null)
+  return { current: certificate, earlier, others: [] }
+}
+
+/** The authorities that other directories hold: those that belong to somebody else, and those that were found. */
+async function authoritiesInSight(places: readonly Place[], discovery: Discovery | null): Promise<Certificate[]> {
+  const inspectOne = (directory: string): Promise<AuthorityView | null> =>
+    readBefore(() => directoryAuthority({ directory }).inspect('current'))
+  const elsewhere = await pMap(discovery?.except ?? [], inspectOne, { concurrency: directoriesAtOnce })
+  const found = await pMap(
+    places.filter(({ asked }) => !asked).map(({ store }) => store.path),
+    inspectOne,
+    { concurrency: directoriesAtOnce },
+  )
+  // A target has its authority's certificate too; who keeps its key can still issue.
+  const views = [...elsewhere, ...found.filter((view) => view?.key !== 'absent')]
+  return views.flatMap((view) => [view?.certificate, view?.previous]).filter((certificate) => certificate != null)
 }
 
 /** A damaged generation of the past is no reason to stop: it only tells less about stranded leaves. */

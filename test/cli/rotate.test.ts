@@ -325,4 +325,29 @@ describe('an authority that is gone while its leaves are there', () => {
     }
     expect(existsSync(join(cwd, 'certs/ca'))).toBe(false)
   })
+
+  it('is no reason to refuse a second authority beside the first, whose leaves those are', async () => {
+    const cwd = temporaryDirectory()
+    const config = (...names: string[]): void => {
+      const authorities = names.map((name) => `  - { name: ${name}, dir: certs/ca-${name} }`)
+      const leaves = names.map((name) => `  - { name: ${name}, dns: ${name}.test, authority: ${name} }`)
+      const lines = ['authorities:', ...authorities, 'certificates:', ...leaves]
+      writeFileSync(join(cwd, 'certgen.yaml'), lines.join('\n'))
+    }
+    config('a')
+    await rotateJson([], { cwd })
+    await rotateJson(['leaf', 'found', '--dns', 'found.test'], { cwd })
+    config('a', 'b')
+    expect((await rotateJson([], { cwd })).leaves).toMatchObject([
+      { name: 'a', reason: 'kept' },
+      { name: 'found', reason: 'kept' },
+      { name: 'b', reason: 'missing' },
+    ])
+    // Nor one that no configuration speaks of.
+    const elsewhere = join(cwd, 'elsewhere')
+    await rotateJson(['--dir', elsewhere, '--name', 'web', '--dns', 'web.test'], { cwd: temporaryDirectory() })
+    writeFileSync(join(cwd, 'certgen.yaml'), `dir: ${elsewhere}\nauthority: { dir: ${elsewhere}/new }`)
+    expect(await rotateJson([], { cwd })).toMatchObject({ changed: true, authority: { changed: true } })
+    expect(verifies(join(elsewhere, 'web'))).toBe(true)
+  })
 })

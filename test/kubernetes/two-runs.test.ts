@@ -173,6 +173,32 @@ describe('two rotations in a cluster at once', () => {
 describe('three jobs at once', () => {
   const cluster = useCluster()
 
+  it('are no orphans to one that looked for the authority just before another made it and its leaves', async () => {
+    const own = openCluster({ kubeconfig: cluster.kubeconfig })
+    const other = openCluster({ kubeconfig: cluster.server.kubeconfig(join(cluster.directory, 'admin')) })
+    let looked = false
+    cluster.server.fault = ({ user, name }) => {
+      if (user === admin) return null
+      if (!looked) {
+        looked = name === authority
+        return null
+      }
+      cluster.server.fault = () => null
+      return {
+        first: async () => {
+          await runInProcess(other, 'ensure')
+        },
+      }
+    }
+    const { report } = await runInProcess(own, 'ensure')
+    expect(report).toMatchObject({ changed: false, authority: { changed: false } })
+    expectConverged(cluster.server)
+    for (const { metadata } of cluster.server.all('secrets', namespace)) {
+      cluster.server.remove('secrets', metadata.name, namespace)
+    }
+    cluster.server.apply(injector)
+  })
+
   it('make the first set together: one authority, one HMAC secret, no mixed CAs', async () => {
     for (let round = 0; round < 2; round++) {
       const outcomes = await Promise.all([1, 2, 3].map(() => runExample(cluster)))
