@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { watch } from 'node:fs'
 import type { FSWatcher } from 'node:fs'
-import { realpath, stat } from 'node:fs/promises'
+import { lstat, open, readlink, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { CertgenError } from '../errors.ts'
@@ -248,7 +248,7 @@ async function identityOf(path: string): Promise<string | null> {
 /** The directory's own links are resolved once, so that no swap of one comes between two files. */
 async function readSource({ directory, names }: Source): Promise<Omit<Reading, 'trigger' | 'seenAt'>> {
   try {
-    const generation = await readGeneration(await resolveDirectory(directory), names)
+    const generation = await readGeneration(await resolveDirectory(directory), names, { lstat, open, readlink })
     if (!generation) throw new CertgenError('unreadable', `${directory} holds none of ${names.join(', ')}`)
     const { files, name } = generation
     return { files, generation: name, error: null, hash: hashOf(names, files) }

@@ -1,11 +1,24 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import type { Stats } from 'node:fs'
-import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, stat, symlink, unlink } from 'node:fs/promises'
-import type { FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { CertgenError } from '../errors.ts'
 import { writeFileAtomically } from './file.ts'
+import {
+  directCalls,
+  lstat,
+  mkdir,
+  open,
+  readEntries,
+  readlink,
+  remove,
+  rename,
+  rmdir,
+  stat,
+  symlink,
+  unlink,
+} from './system-calls.ts'
+import type { OpenFile, ReadableFile, ReadingCalls } from './system-calls.ts'
 
 /** One file of a generation. */
 export interface FileContent {
@@ -82,12 +95,16 @@ function makeName(now: Date): string {
 
 /**
  * The current generation's files of these names; null when none of them exists. Without `..data` the directory's
- * ordinary files are read, through symbolic links if need be. Throws CertgenError `unreadable`, also for anything that
+ * ordinary files are read, through symbolic links if need be. `calls`: those of node:fs/promises where nothing may stand still meanwhile. Throws CertgenError `unreadable`, also for anything that
  * is not a regular file, and for a `..data` that points to nothing: it is never taken for an empty directory.
  */
-export async function readGeneration(directory: string, names: readonly string[]): Promise<Generation | null> {
-  const generation = await readStable(directory, async (name) =>
-    name === null ? readPlain(directory, names) : readNamed(directory, name, names),
+export async function readGeneration(
+  directory: string,
+  names: readonly string[],
+  calls: ReadingCalls = directCalls,
+): Promise<Generation | null> {
+  const generation = await readStable(directory, calls, async (name) =>
+    name === null ? readPlain(directory, names, calls) : readNamed(directory, name, names, calls),
   )
   if (generation !== 'missing') return generation
   throw new CertgenError(
@@ -104,9 +121,9 @@ export async function readGeneration(directory: string, names: readonly string[]
  * Throws CertgenError `unreadable`.
  */
 export async function readPrevious(directory: string, names: readonly string[]): Promise<Generation | null> {
-  const generation = await readStable(directory, async (name) => {
-    const previous = name === null ? null : await readPreviousName(directory, name)
-    return previous === null ? null : readNamed(directory, previous, names)
+  const generation = await readStable(directory, directCalls, async (name) => {
+    const previous = name === null ? null : await readPreviousName(directory, name, directCalls)
+    return previous === null ? null : readNamed(directory, previous, names, directCalls)
   })
   return generation === 'missing' ? null : generation
 }
@@ -115,12 +132,16 @@ export async function readPrevious(directory: string, names: readonly string[]):
  * Reads until `..data` was the same before and after: in between a writer may have removed files, or have taken over a
  * plain directory, and what was read would be from two generations.
  */
-async function readStable<T>(directory: string, read: (name: string | null) => Promise<T>): Promise<T> {
+async function readStable<T>(
+  directory: string,
+  calls: ReadingCalls,
+  read: (name: string | null) => Promise<T>,
+): Promise<T> {
   try {
     for (let attempt = 0; attempt < readAttempts; attempt++) {
-      const name = await readCurrentName(directory)
+      const name = await readCurrentName(directory, calls)
       const result = await read(name)
-      if ((await readCurrentName(directory)) === name) return result
+      if ((await readCurrentName(directory, calls)) === name) return result
     }
   } catch (error) {
     if (error instanceof CertgenError) throw error
@@ -140,7 +161,7 @@ function oddity(path: string, what: string): CertgenError {
 }
 
 /** What `..data` points to; null without one. Throws CertgenError `unreadable`. */
-async function readCurrentName(directory: string): Promise<string | null> {
+async function readCurrentName(directory: string, { readlink }: ReadingCalls = directCalls): Promise<string | null> {
   const path = join(directory, current)
   const target = await readlink(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return null
@@ -157,31 +178,33 @@ async function readNamed(
   directory: string,
   name: string,
   names: readonly string[],
+  calls: ReadingCalls,
 ): Promise<Generation | null | 'missing'> {
   const path = join(directory, name)
-  const found = await lstatOrNull(path)
+  const found = await orNull(calls.lstat(path))
   if (!found) return 'missing'
   if (!found.isDirectory()) throw oddity(path, 'is not a directory')
-  const { files, access } = await readFiles(path, names, constants.O_NOFOLLOW)
+  const { files, access } = await readFiles(path, names, constants.O_NOFOLLOW, calls)
   if (files.size === 0) return null
-  const [previous, undelivered] = [await readPreviousName(directory, name), await readUndelivered(path)]
+  const previous = await readPreviousName(directory, name, calls)
+  const undelivered = await readUndelivered(path, calls)
   return { name, files, access, previous, undelivered }
 }
 
-async function readPlain(directory: string, names: readonly string[]): Promise<Generation | null> {
-  const { files, access } = await readFiles(directory, names, 0)
+async function readPlain(directory: string, names: readonly string[], calls: ReadingCalls): Promise<Generation | null> {
+  const { files, access } = await readFiles(directory, names, 0, calls)
   return files.size === 0 ? null : { name: '', files, access, previous: null, undelivered: [] }
 }
 
-async function readPreviousName(directory: string, name: string): Promise<string | null> {
-  const file = await readRegularFile(join(directory, name, previousFile), constants.O_NOFOLLOW)
+async function readPreviousName(directory: string, name: string, calls: ReadingCalls): Promise<string | null> {
+  const file = await readRegularFile(join(directory, name, previousFile), constants.O_NOFOLLOW, calls)
   const previous = file?.data.toString('latin1') ?? ''
   return generationPattern.test(previous) ? previous : null
 }
 
 /** What is damaged counts as settled: what had to follow is lost, but is no reason to stop. */
-async function readUndelivered(generation: string): Promise<readonly string[]> {
-  const file = await readRegularFile(join(generation, undeliveredFile), constants.O_NOFOLLOW)
+async function readUndelivered(generation: string, calls: ReadingCalls): Promise<readonly string[]> {
+  const file = await readRegularFile(join(generation, undeliveredFile), constants.O_NOFOLLOW, calls)
   if (!file) return []
   try {
     const list: unknown = JSON.parse(file.data.toString('utf8'))
@@ -195,11 +218,12 @@ async function readFiles(
   directory: string,
   names: readonly string[],
   flags: number,
+  calls: ReadingCalls,
 ): Promise<Pick<Generation, 'files' | 'access'>> {
   const files = new Map<string, Buffer>()
   const access = new Map<string, Access>()
   for (const name of names) {
-    const file = await readRegularFile(join(directory, name), flags)
+    const file = await readRegularFile(join(directory, name), flags, calls)
     if (!file) continue
     files.set(name, file.data)
     access.set(name, file.access)
@@ -225,8 +249,12 @@ function notRegular(path: string, cause?: unknown): CertgenError {
  * there is none. Never waits for anybody. Throws CertgenError `unreadable` for what is no regular file, or larger than
  * 64 MB, and the system's errors as they are.
  */
-export async function readRegularFile(path: string, flags: number): Promise<{ data: Buffer; access: Access } | null> {
-  let handle: FileHandle | undefined
+export async function readRegularFile(
+  path: string,
+  flags: number,
+  { open }: ReadingCalls = directCalls,
+): Promise<{ data: Buffer; access: Access } | null> {
+  let handle: ReadableFile | undefined
   try {
     // O_NONBLOCK: opening a named pipe would wait for its writer for ever.
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | flags)
@@ -374,7 +402,7 @@ async function settlePresent(target: Target): Promise<string | null> {
   const { directory } = target
   const name = await readCurrentName(directory)
   if (name === null) return takeOver(target)
-  const present = await orNull(readdir(join(directory, name)))
+  const present = await orNull(readEntries(join(directory, name)))
   if (!present) return null
   // Links that a crash left out, or an interrupted take-over, are made before the swap: a name that is still an ordinary
   // file would not go with it.
@@ -435,13 +463,9 @@ async function fillGeneration(
   const path = join(directory, name)
   // Exclusive, and closed to everybody else until all is in it (I3).
   await mkdir(path, 0o700)
-  for (const file of files) {
-    await writeNewFile(join(path, file.name), file, 'owner' in file ? file.owner : options.owner)
-  }
-  await writeNewFile(join(path, previousFile), { data: previous ?? '', mode: 0o644 }, options.owner)
-  if (follows.length > 0) {
-    await writeNewFile(join(path, undeliveredFile), { data: JSON.stringify(follows), mode: 0o644 }, options.owner)
-  }
+  const all = [...files, { name: previousFile, data: previous ?? '', mode: 0o644 }]
+  if (follows.length > 0) all.push({ name: undeliveredFile, data: JSON.stringify(follows), mode: 0o644 })
+  await writeNewFiles(path, all, options.owner)
   await withDirectory(path, constants.O_NOFOLLOW, async (handle) => {
     if (options.owner) await handle.chown(options.owner.uid, options.owner.gid)
     await handle.chmod(options.directoryMode)
@@ -449,21 +473,29 @@ async function fillGeneration(
   })
 }
 
-async function writeNewFile(
-  path: string,
-  { data, mode }: Pick<FileContent, 'data' | 'mode'>,
+/** The files one after the other, then durable all at once: what one of them waits for serves the others. */
+async function writeNewFiles(
+  directory: string,
+  files: readonly (FileContent & Partial<Pick<PresentFile, 'owner'>>)[],
   owner: WriteOptions['owner'],
 ): Promise<void> {
   const flags = constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | constants.O_WRONLY
-  const handle = await open(path, flags, mode)
+  const handles: OpenFile[] = []
   try {
-    // Owner, then mode, which the umask may have narrowed, then the secret: it is never anybody else's to read (I3).
-    if (owner) await handle.chown(owner.uid, owner.gid)
-    await handle.chmod(mode)
-    await handle.writeFile(data)
-    await handle.sync()
+    for (const file of files) {
+      const handle = await open(join(directory, file.name), flags, file.mode)
+      handles.push(handle)
+      // Owner, then mode, which the umask may have narrowed, then the secret: it is never anybody else's to read (I3).
+      const owning = file.owner ?? owner
+      if (owning) await handle.chown(owning.uid, owning.gid)
+      await handle.chmod(file.mode)
+      await handle.writeFile(file.data)
+    }
+    const synced = await Promise.allSettled(handles.map((handle) => handle.sync()))
+    const failed = synced.find((result) => result.status === 'rejected')
+    if (failed) throw failed.reason
   } finally {
-    await handle.close()
+    for (const handle of handles) await handle.close()
   }
 }
 
@@ -472,7 +504,7 @@ async function publish({ directory, options }: Target, name: string): Promise<vo
   await options.beforeSwap?.()
   const temporary = join(directory, nextCurrent)
   // What a killed run left there would make symlink() fail for ever.
-  await rm(temporary, { recursive: true, force: true })
+  await remove(temporary)
   await symlink(name, temporary)
   await rename(temporary, join(directory, current))
   await syncDirectory(directory)
@@ -482,7 +514,7 @@ async function publish({ directory, options }: Target, name: string): Promise<vo
 async function removeDroppedLinks({ directory, files }: Target): Promise<void> {
   const kept = new Set(names(files))
   let removed = false
-  for (const entry of await readdir(directory, { withFileTypes: true })) {
+  for (const entry of await readEntries(directory)) {
     if (!entry.isSymbolicLink() || kept.has(entry.name) || !(await isOwnLink(directory, entry.name))) continue
     await unlink(join(directory, entry.name))
     removed = true
@@ -492,14 +524,14 @@ async function removeDroppedLinks({ directory, files }: Target): Promise<void> {
 
 /** Step 6: returns what could not be removed. */
 async function removeStale(directory: string, kept: readonly (string | null)[]): Promise<string[]> {
-  const stale = (await readdir(directory, { withFileTypes: true })).filter((entry) => {
+  const stale = (await readEntries(directory)).filter((entry) => {
     if (entry.isDirectory()) return generationPattern.test(entry.name) && !kept.includes(entry.name)
     return entry.isSymbolicLink() && (entry.name === nextCurrent || entry.name.startsWith(linkPrefix))
   })
   const leftovers: string[] = []
   for (const { name } of stale) {
     // The new generation is in place and complete: what is in its way here is worth a word, but no failure.
-    await rm(join(directory, name), { recursive: true, force: true }).catch(() => leftovers.push(name))
+    await remove(join(directory, name)).catch(() => leftovers.push(name))
   }
   return leftovers
 }
@@ -528,7 +560,7 @@ async function discard(directory: string, name: string): Promise<void> {
     const target = await orNull(readlink(join(directory, link)))
     if (target === name) await unlink(join(directory, link))
   }
-  await rm(join(directory, name), { recursive: true, force: true })
+  await remove(join(directory, name))
 }
 
 // --------------------------------------------------------------------------------------------------------- delivery
@@ -544,7 +576,7 @@ export async function settleDelivery(directory: string, generation: string, left
     if (left.length > 0) {
       await writeFileAtomically(join(path, undeliveredFile), JSON.stringify(left), 0o644)
     } else {
-      await rm(join(path, undeliveredFile), { force: true })
+      await remove(join(path, undeliveredFile))
       await syncDirectory(path)
     }
   } catch (error) {
@@ -586,7 +618,7 @@ async function replaceByLink(directory: string, name: string): Promise<void> {
   try {
     await rename(temporary, join(directory, name))
   } catch (error) {
-    await rm(temporary, { force: true })
+    await remove(temporary)
     throw error
   }
 }
@@ -635,7 +667,7 @@ export async function syncDirectory(path: string): Promise<void> {
   await withDirectory(path, 0, syncHandle)
 }
 
-async function withDirectory(path: string, flags: number, use: (handle: FileHandle) => Promise<void>): Promise<void> {
+async function withDirectory(path: string, flags: number, use: (handle: OpenFile) => Promise<void>): Promise<void> {
   const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | flags)
   try {
     await use(handle)
@@ -644,7 +676,7 @@ async function withDirectory(path: string, flags: number, use: (handle: FileHand
   }
 }
 
-async function syncHandle(handle: FileHandle): Promise<void> {
+async function syncHandle(handle: OpenFile): Promise<void> {
   await handle.sync().catch((error: unknown) => {
     // Some file systems (FUSE, CIFS) have no fsync for directories; there is nothing else to be done there.
     if (!['EINVAL', 'ENOTSUP', 'EOPNOTSUPP'].includes(errnoOf(error) ?? '')) throw error

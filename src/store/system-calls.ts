@@ -1,0 +1,87 @@
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  rmdirSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import type { Dirent, Stats } from 'node:fs'
+import { promisify } from 'node:util'
+
+// The calls of node:fs/promises that a rotation makes a few hundred times a target, carried out at once. A call takes a few
+// microseconds, and to hand it to the thread pool and back takes five to ten times that: it was half of a rotation of 1,000
+// leaves (issue 7). What waits for the disk, fsync, still goes to the pool. A server must not use them: see ReadingCalls.
+
+/** What reading takes. A server reads by node:fs/promises: a file system that hangs must not stop its connections. */
+export interface ReadingCalls {
+  readonly lstat: (path: string) => Promise<Stats>
+  readonly readlink: (path: string) => Promise<string>
+  readonly open: (path: string, flags: number) => Promise<ReadableFile>
+}
+
+export interface ReadableFile {
+  readonly stat: () => Promise<Stats>
+  readonly readFile: () => Promise<Buffer>
+  readonly close: () => Promise<void>
+}
+
+/** An open file or directory, as FileHandle. */
+export interface OpenFile extends ReadableFile {
+  readonly chmod: (mode: number) => Promise<void>
+  readonly chown: (uid: number, gid: number) => Promise<void>
+  readonly writeFile: (data: Uint8Array | string) => Promise<void>
+  /** On the thread pool, so that several are made durable at a time. */
+  readonly sync: () => Promise<void>
+}
+
+/** What the call throws is what the promise rejects with. */
+function atOnce<T>(call: () => T): Promise<T> {
+  return new Promise((resolve) => {
+    resolve(call())
+  })
+}
+
+const syncDescriptor = promisify(fsync)
+
+function openAtOnce(path: string, flags: number, mode?: number): OpenFile {
+  const descriptor = openSync(path, flags, mode)
+  return {
+    stat: () => atOnce(() => fstatSync(descriptor)),
+    readFile: () => atOnce(() => readFileSync(descriptor)),
+    chmod: (bits) => atOnce(() => fchmodSync(descriptor, bits)),
+    chown: (uid, gid) => atOnce(() => fchownSync(descriptor, uid, gid)),
+    writeFile: (data) => atOnce(() => writeFileSync(descriptor, data)),
+    sync: () => syncDescriptor(descriptor),
+    close: () => atOnce(() => closeSync(descriptor)),
+  }
+}
+
+export const open = (path: string, flags: number, mode?: number): Promise<OpenFile> =>
+  atOnce(() => openAtOnce(path, flags, mode))
+export const lstat = (path: string): Promise<Stats> => atOnce(() => lstatSync(path))
+export const stat = (path: string): Promise<Stats> => atOnce(() => statSync(path))
+export const readlink = (path: string): Promise<string> => atOnce(() => readlinkSync(path))
+export const readEntries = (path: string): Promise<Dirent[]> => atOnce(() => readdirSync(path, { withFileTypes: true }))
+export const mkdir = (path: string, mode: number): Promise<unknown> => atOnce(() => mkdirSync(path, { mode }))
+export const symlink = (target: string, path: string): Promise<void> => atOnce(() => symlinkSync(target, path))
+export const rename = (from: string, to: string): Promise<void> => atOnce(() => renameSync(from, to))
+export const unlink = (path: string): Promise<void> => atOnce(() => unlinkSync(path))
+export const rmdir = (path: string): Promise<void> => atOnce(() => rmdirSync(path))
+/** With everything below it; nothing there is no error. */
+export const remove = (path: string): Promise<void> => atOnce(() => rmSync(path, { recursive: true, force: true }))
+
+/** Calls that are carried out at once. */
+export const directCalls: ReadingCalls = { lstat, readlink, open }
