@@ -1,10 +1,8 @@
 import type { KeyObject } from 'node:crypto'
-import { BasicConstraintsExtension, KeyUsageFlags, KeyUsagesExtension } from './x509.ts'
-import type { Extension } from './x509.ts'
 import { CertgenError } from '../errors.ts'
 import { isSignedBy } from './certificate.ts'
 import type { Certificate } from './certificate.ts'
-import type { Crypto } from './crypto.ts'
+import { basicConstraints, keyUsage } from './extensions.ts'
 import { createPublicKeyOf, createSigner, keyIdOf, signCertificate } from './issue.ts'
 import { generateKey } from './key.ts'
 import { BACKDATE, validityFrom } from './lifetime.ts'
@@ -21,7 +19,7 @@ export interface Authority {
  * Makes a root: `pathlen:1`, because verifiers that count a cross-certificate against the path length (Go, GnuTLS)
  * would refuse a chain through one under `pathlen:0`. Throws CertgenError `usage` for a subject that does not fit.
  */
-export async function makeAuthority(request: RootRequest, now: Date, crypto: Crypto): Promise<Authority> {
+export async function makeAuthority(request: RootRequest, now: Date): Promise<Authority> {
   if (request.subject.length === 0 || request.subject.length > longestSubject) {
     throw new CertgenError('usage', `the authority's subject must have 1 to ${longestSubject} characters`)
   }
@@ -38,7 +36,7 @@ export async function makeAuthority(request: RootRequest, now: Date, crypto: Cry
       authorityKeyId: keyId,
       extensions: caExtensions(1),
     },
-    await createSigner(key, crypto),
+    createSigner(key),
   )
   return { certificate, key }
 }
@@ -48,12 +46,7 @@ export async function makeAuthority(request: RootRequest, now: Date, crypto: Cry
  * trusts only the previous root accepts the new root's leaves through it. Subject and SKI are the new root's to the
  * octet; it ends no later than either root. `pathlen:0`, for nothing but leaves ever stands below it.
  */
-export async function crossSign(
-  current: Certificate,
-  previous: Authority,
-  now: Date,
-  crypto: Crypto,
-): Promise<Certificate> {
+export async function crossSign(current: Certificate, previous: Authority, now: Date): Promise<Certificate> {
   const issuer = previous.certificate
   const certificate = await signCertificate(
     {
@@ -68,7 +61,7 @@ export async function crossSign(
       authorityKeyId: issuer.subjectKeyId ?? keyIdOf(issuer.x509.publicKey),
       extensions: caExtensions(0),
     },
-    await createSigner(previous.key, crypto),
+    createSigner(previous.key),
   )
   if (!certificate.subjectDer.equals(current.subjectDer) || !isSignedBy(certificate, issuer)) {
     throw new Error('the cross-certificate does not repeat the new root')
@@ -76,11 +69,8 @@ export async function crossSign(
   return certificate
 }
 
-function caExtensions(pathLength: number): Extension[] {
-  return [
-    new BasicConstraintsExtension(true, pathLength, true),
-    new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-  ]
+function caExtensions(pathLength: number): Buffer[] {
+  return [basicConstraints(pathLength), keyUsage('keyCertSign', 'cRLSign')]
 }
 
 function latest(a: Date, b: Date): Date {

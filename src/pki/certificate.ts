@@ -9,7 +9,7 @@ import type { Name } from './names.ts'
 export type Usage = 'server' | 'client'
 
 /** The bits of the keyUsage extension that certgen looks at (RFC 5280 section 4.2.1.3), by their bit number. */
-const keyUsageBits = { digitalSignature: 0, keyEncipherment: 2, keyCertSign: 5, cRLSign: 6 } as const
+export const keyUsageBits = { digitalSignature: 0, keyEncipherment: 2, keyCertSign: 5, cRLSign: 6 } as const
 export type KeyUsage = keyof typeof keyUsageBits
 
 const usageOfPurpose: Readonly<Record<string, Usage>> = {

@@ -16,12 +16,14 @@ export const derTag = {
   integer: 0x02,
   bitString: 0x03,
   octetString: 0x04,
+  objectIdentifier: 0x06,
   utf8String: 0x0c,
   utcTime: 0x17,
   generalizedTime: 0x18,
   universalString: 0x1c,
   bmpString: 0x1e,
   sequence: 0x30,
+  set: 0x31,
 } as const
 
 /** The element that starts at `offset`. Throws RangeError when it does not fit into `data`. */

@@ -1,29 +1,26 @@
-import { createHash, createPublicKey } from 'node:crypto'
+import { createHash, createPublicKey, randomBytes, sign } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
-import { AuthorityKeyIdentifierExtension, Name as DistinguishedName, SubjectKeyIdentifierExtension } from './x509.ts'
-import type { Extension } from './x509.ts'
+import { promisify } from 'node:util'
 import { CertgenError } from '../errors.ts'
 import { readCertificate } from './certificate.ts'
 import type { Certificate } from './certificate.ts'
-import type { Crypto } from './crypto.ts'
 import { encodeBits, encodeElement, encodeTime, encodeUnsigned } from './der-writer.ts'
 import { derTag, readElement, readElements } from './der.ts'
+import { authorityKeyIdentifier, subjectKeyIdentifier } from './extensions.ts'
 import { describeKey } from './key.ts'
 import type { Validity } from './lifetime.ts'
 
-type SubtleKey = Awaited<ReturnType<Crypto['subtle']['importKey']>>
+const signAsync = promisify(sign)
 
-/** A private key made ready to sign certificates: importing one takes longer than signing with it. */
+/** A private key and how it signs certificates. */
 export interface Signer {
-  readonly crypto: Crypto
-  readonly key: SubtleKey
+  readonly key: KeyObject
   readonly algorithm: SignatureAlgorithm
 }
 
 interface SignatureAlgorithm {
-  readonly name: string
-  readonly hash?: string
-  readonly namedCurve?: string
+  /** null: the algorithm has one of its own. */
+  readonly hash: string | null
   /** Its AlgorithmIdentifier in DER, hexadecimal. */
   readonly identifier: string
 }
@@ -33,26 +30,21 @@ interface SignatureAlgorithm {
  * section 3.2, RFC 8410 section 3 and, with its NULL, RFC 4055 section 5.
  */
 const signatureOfKey: Readonly<Record<string, SignatureAlgorithm>> = {
-  'ecdsa-p256': { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256', identifier: '300a06082a8648ce3d040302' },
-  'ecdsa-p384': { name: 'ECDSA', namedCurve: 'P-384', hash: 'SHA-384', identifier: '300a06082a8648ce3d040303' },
-  'ecdsa-p521': { name: 'ECDSA', namedCurve: 'P-521', hash: 'SHA-512', identifier: '300a06082a8648ce3d040304' },
-  ed25519: { name: 'Ed25519', identifier: '300506032b6570' },
+  'ecdsa-p256': { hash: 'sha256', identifier: '300a06082a8648ce3d040302' },
+  'ecdsa-p384': { hash: 'sha384', identifier: '300a06082a8648ce3d040303' },
+  'ecdsa-p521': { hash: 'sha512', identifier: '300a06082a8648ce3d040304' },
+  ed25519: { hash: null, identifier: '300506032b6570' },
 }
-const rsaSignature: SignatureAlgorithm = {
-  name: 'RSASSA-PKCS1-v1_5',
-  hash: 'SHA-256',
-  identifier: '300d06092a864886f70d01010b0500',
-}
+const rsaSignature: SignatureAlgorithm = { hash: 'sha256', identifier: '300d06092a864886f70d01010b0500' }
 
 /** Throws CertgenError `unusable` for a key of a type that certgen does not sign with. */
-export async function createSigner(key: KeyObject, crypto: Crypto): Promise<Signer> {
+export function createSigner(key: KeyObject): Signer {
   const kind = describeKey(key)
   const algorithm = kind.startsWith('rsa-') ? rsaSignature : signatureOfKey[kind]
   if (!algorithm || kind.startsWith('rsa-pss')) {
     throw new CertgenError('unusable', `cannot sign with a key of type ${kind}`)
   }
-  const pkcs8 = key.export({ type: 'pkcs8', format: 'der' })
-  return { crypto, algorithm, key: await crypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']) }
+  return { key, algorithm }
 }
 
 export interface CertificateContent {
@@ -64,29 +56,26 @@ export interface CertificateContent {
   /** Lower-case hexadecimal. */
   readonly subjectKeyId: string
   readonly authorityKeyId: string
-  readonly extensions: readonly Extension[]
+  /** Each the DER of an Extension. */
+  readonly extensions: readonly Buffer[]
 }
 
 /**
  * Signs a certificate: version 3, a serial number of 128 random bits, SKI, and AKI by key id alone, for an AKI with
  * issuer and serial ties a certificate to one of several issuers of the same name and key, and so breaks cross-signing.
  *
- * Put together here and not by x509's generator, which parses each part again that it has just encoded, and then the
- * whole: that was most of the time that a leaf took. Names, extensions and the signature are the libraries' work.
+ * Put together here: a library's generator parses each part again that it has just encoded, and then the whole, and its
+ * schemas take longer to load than Node to start (docs/performance.md). The signature is OpenSSL's.
  */
 export async function signCertificate(content: CertificateContent, signer: Signer): Promise<Certificate> {
   const { validity, publicKey, subjectKeyId, authorityKeyId } = content
   const algorithm = Buffer.from(signer.algorithm.identifier, 'hex')
-  const extensions = [
-    ...content.extensions,
-    new SubjectKeyIdentifierExtension(subjectKeyId),
-    new AuthorityKeyIdentifierExtension(authorityKeyId),
-  ].map(({ rawData }) => new Uint8Array(rawData))
+  const extensions = [...content.extensions, subjectKeyIdentifier(subjectKeyId), authorityKeyIdentifier(authorityKeyId)]
   // TBSCertificate (RFC 5280 section 4.1): version, serial, signature, issuer, validity, subject, key, extensions.
   const toBeSigned = encodeElement(
     derTag.sequence,
     encodeElement(0xa0, encodeUnsigned(Uint8Array.of(2))),
-    encodeUnsigned(randomSerialNumber(signer.crypto)),
+    encodeUnsigned(randomSerialNumber()),
     algorithm,
     encodeName(content.issuer),
     encodeElement(derTag.sequence, encodeTime(validity.notBefore), encodeTime(validity.notAfter)),
@@ -94,7 +83,7 @@ export async function signCertificate(content: CertificateContent, signer: Signe
     publicKey.export({ type: 'spki', format: 'der' }),
     encodeElement(0xa3, encodeElement(derTag.sequence, ...extensions)),
   )
-  const signature = encodeBits(await sign(toBeSigned, signer))
+  const signature = encodeBits(await signAsync(signer.algorithm.hash, toBeSigned, signer.key))
   return readBack(encodeElement(derTag.sequence, toBeSigned, algorithm, signature))
 }
 
@@ -108,18 +97,6 @@ function readBack(der: Buffer): Certificate {
       cause,
     })
   }
-}
-
-/** WebCrypto gives an ECDSA signature as r and s side by side; a certificate has them as INTEGERs (RFC 5758). */
-async function sign(data: Buffer, { crypto, key, algorithm }: Signer): Promise<Buffer> {
-  const signature = Buffer.from(await crypto.subtle.sign(algorithm, key, Uint8Array.from(data)))
-  if (algorithm.name !== 'ECDSA') return signature
-  const half = signature.length / 2
-  return encodeElement(
-    derTag.sequence,
-    encodeUnsigned(signature.subarray(0, half)),
-    encodeUnsigned(signature.subarray(half)),
-  )
 }
 
 /** Leftmost 160 bits of the SHA-256 of the key's BIT STRING (RFC 7093 section 2, method 1). Lower-case hexadecimal. */
@@ -140,8 +117,8 @@ export function createPublicKeyOf(key: KeyObject): KeyObject {
  * 16 octets: 128 random bits, less the sign bit, which must be clear (RFC 5280 section 4.1.2.2), and with the one below
  * it set, so that the number is never zero and its DER never has a leading zero octet.
  */
-function randomSerialNumber(crypto: Crypto): Buffer {
-  const octets = crypto.getRandomValues(Buffer.alloc(16))
+function randomSerialNumber(): Buffer {
+  const octets = randomBytes(16)
   octets[0] = ((octets[0] ?? 0) & 0x7f) | 0x40
   return octets
 }
@@ -149,7 +126,14 @@ function randomSerialNumber(crypto: Crypto): Buffer {
 /** A name that is given is repeated to the octet: verifiers that compare octets find an issuer by nothing else. */
 function encodeName(name: CertificateContent['subject']): Uint8Array {
   if (Buffer.isBuffer(name)) return name
-  // As an object: of a text, quotes and backslashes would be taken for escapes, and a # in front for hexadecimal.
-  const parts = name.commonName === null ? [] : [{ CN: [{ utf8String: name.commonName }] }]
-  return new Uint8Array(new DistinguishedName(parts).toArrayBuffer())
+  if (name.commonName === null) return encodeElement(derTag.sequence)
+  const attribute = encodeElement(
+    derTag.sequence,
+    encodeElement(derTag.objectIdentifier, commonNameId),
+    encodeElement(derTag.utf8String, Buffer.from(name.commonName)),
+  )
+  return encodeElement(derTag.sequence, encodeElement(derTag.set, attribute))
 }
+
+/** id-at-commonName, 2.5.4.3, as the octets of an OBJECT IDENTIFIER. */
+const commonNameId = Uint8Array.of(0x55, 0x04, 0x03)

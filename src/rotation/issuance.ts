@@ -4,8 +4,6 @@ import { crossSign, makeAuthority } from '../pki/authority.ts'
 import type { Authority } from '../pki/authority.ts'
 import { makeBundle } from '../pki/bundle.ts'
 import type { Certificate } from '../pki/certificate.ts'
-import { createCrypto } from '../pki/crypto.ts'
-import type { Crypto } from '../pki/crypto.ts'
 import { createSigner } from '../pki/issue.ts'
 import type { Signer } from '../pki/issue.ts'
 import { makeLeaf } from '../pki/leaf.ts'
@@ -32,19 +30,18 @@ const leavesAtOnce = 8
 
 /** Carries a plan out in memory: nothing is written. */
 export async function issue(plan: Plan, stored: StoredAuthority | null, now: Date): Promise<Issuance> {
-  const crypto = createCrypto()
-  const authority = await issueAuthority(plan, stored, now, crypto)
+  const authority = await issueAuthority(plan, stored, now)
   const warnings: Warning[] = []
   const work = plan.leaves.filter((leaf) => leaf.work.action !== 'keep')
-  const signer = work.some((leaf) => leaf.work.action === 'issue') ? await signerOf(authority, crypto) : null
+  const signer = work.some((leaf) => leaf.work.action === 'issue') ? signerOf(authority) : null
   const leaves = await pMap(work, (leaf) => issueLeaf(leaf, authority, signer, now, warnings), {
     concurrency: leavesAtOnce,
   })
   return { authority, leaves, warnings }
 }
 
-async function signerOf({ key }: NewAuthority, crypto: Crypto): Promise<Signer> {
-  if (key) return createSigner(key, crypto)
+function signerOf({ key }: NewAuthority): Signer {
+  if (key) return createSigner(key)
   throw new CertgenError('authority-unusable', "the authority's key is not at hand, so it can issue no leaf", {
     hints: ['rotate to an authority with a key: certgen --overwrite --strategy staged'],
   })
@@ -54,22 +51,21 @@ async function issueAuthority(
   { authority: plan }: Plan,
   stored: StoredAuthority | null,
   now: Date,
-  crypto: Crypto,
 ): Promise<NewAuthority> {
-  if (plan.action === 'make') return { ...(await makeAuthority(plan.root, now, crypto)), ...nothingElse }
+  if (plan.action === 'make') return { ...(await makeAuthority(plan.root, now)), ...nothingElse }
   if (!stored) throw new Error('a plan that keeps or replaces an authority needs one')
   switch (plan.action) {
     case 'keep':
       return stored
     case 'stage':
-      return { ...stored, next: await makeAuthority(plan.root, now, crypto) }
+      return { ...stored, next: await makeAuthority(plan.root, now) }
     case 'promote':
       if (!stored.next) throw new Error('there is no staged successor to promote')
       return { ...stored.next, ...nothingElse, previous: stored.certificate }
     case 'rotate': {
-      const made = await makeAuthority(plan.root, now, crypto)
+      const made = await makeAuthority(plan.root, now)
       const previous = plan.carryOver && stored.certificate.notAfter >= now ? stored.certificate : null
-      const cross = previous && plan.crossSign ? await crossSign(made.certificate, signing(stored), now, crypto) : null
+      const cross = previous && plan.crossSign ? await crossSign(made.certificate, signing(stored), now) : null
       return { ...made, ...nothingElse, previous, cross }
     }
   }

@@ -7,7 +7,6 @@ import { makeAuthority } from '../../src/pki/authority.ts'
 import { makeBundle } from '../../src/pki/bundle.ts'
 import { readCertificate } from '../../src/pki/certificate.ts'
 import type { Certificate } from '../../src/pki/certificate.ts'
-import { createCrypto } from '../../src/pki/crypto.ts'
 import { parseDuration } from '../../src/pki/lifetime.ts'
 import { encodeCertificates } from '../../src/pki/pem.ts'
 import { temporaryDirectory } from '../program.ts'
@@ -21,11 +20,10 @@ const lifetimes = ['1d', '2d', '2d', '30d', '1y', '5y']
 /** Real roots, of which two end at the same instant. */
 let pool: Certificate[] = []
 beforeAll(async () => {
-  const crypto = createCrypto()
   pool = await Promise.all(
     lifetimes.map(async (lifetime, index) => {
       const request = { subject: `Root ${index}`, keyType: 'ed25519', lifetime: parseDuration(lifetime) } as const
-      return (await makeAuthority(request, made, crypto)).certificate
+      return (await makeAuthority(request, made)).certificate
     }),
   )
 })

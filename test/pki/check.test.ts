@@ -6,7 +6,6 @@ import type { Finding } from '../../src/findings.ts'
 import { crossSign, makeAuthority } from '../../src/pki/authority.ts'
 import { checkContents, checkSet } from '../../src/pki/check.ts'
 import type { CheckOptions, SetFiles } from '../../src/pki/check.ts'
-import { createCrypto } from '../../src/pki/crypto.ts'
 import { createSigner } from '../../src/pki/issue.ts'
 import { encodeKey } from '../../src/pki/key.ts'
 import { makeLeaf } from '../../src/pki/leaf.ts'
@@ -308,10 +307,9 @@ describe.skipIf(missing('openssl'))('a set', () => {
 
 describe('a set of certgen', () => {
   it('has no findings under the old root, the new one, and both, thanks to the cross-certificate', async () => {
-    const crypto = createCrypto()
     const request = { subject: 'Test CA', keyType: 'ecdsa-p256', lifetime: parseDuration('5y') } as const
-    const [old, current] = [await makeAuthority(request, now, crypto), await makeAuthority(request, now, crypto)]
-    const cross = await crossSign(current.certificate, old, now, crypto)
+    const [old, current] = [await makeAuthority(request, now), await makeAuthority(request, now)]
+    const cross = await crossSign(current.certificate, old, now)
     const { certificate, key } = await makeLeaf(
       {
         commonName: 'localhost',
@@ -321,7 +319,7 @@ describe('a set of certgen', () => {
         lifetime: parseDuration('90d'),
       },
       current.certificate,
-      await createSigner(current.key, crypto),
+      createSigner(current.key),
       now,
     )
     const findings = async (bundle: readonly Buffer[], chain: readonly Buffer[]): Promise<string[]> => {

@@ -1,10 +1,23 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import 'reflect-metadata'
+import { Crypto as WebCrypto } from '@peculiar/webcrypto'
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+} from '@peculiar/x509'
+import type { Extension } from '@peculiar/x509'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { crossSign, makeAuthority } from '../../src/pki/authority.ts'
-import { createCrypto } from '../../src/pki/crypto.ts'
 import { createPublicKeyOf, createSigner, keyIdOf, signCertificate } from '../../src/pki/issue.ts'
 import { encodeKey, generateKey, keyTypes } from '../../src/pki/key.ts'
 import type { KeyType } from '../../src/pki/key.ts'
@@ -18,7 +31,6 @@ import { failure } from '../failure.ts'
 import { missing } from '../requirements.ts'
 
 const now = new Date()
-const crypto = createCrypto()
 const names = [
   dnsName('localhost'),
   dnsName('*.example.org'),
@@ -39,11 +51,7 @@ afterAll(() => {
 
 /** A root of one key type and a leaf of another, as files for programs that are not ours. */
 async function issue(rootType: KeyType, leafType: KeyType): Promise<{ ca: string; leaf: string; key: string }> {
-  const root = await makeAuthority(
-    { subject: 'Test CA', keyType: rootType, lifetime: parseDuration('5y') },
-    now,
-    crypto,
-  )
+  const root = await makeAuthority({ subject: 'Test CA', keyType: rootType, lifetime: parseDuration('5y') }, now)
   const request = {
     commonName: 'localhost',
     names,
@@ -51,7 +59,7 @@ async function issue(rootType: KeyType, leafType: KeyType): Promise<{ ca: string
     usages: ['server', 'client'] as const,
     lifetime: parseDuration('90d'),
   }
-  const leaf = await makeLeaf(request, root.certificate, await createSigner(root.key, crypto), now)
+  const leaf = await makeLeaf(request, root.certificate, createSigner(root.key), now)
   const write = (name: string, text: string): string => {
     const path = join(dir, `${rootType}-${leafType}-${name}`)
     writeFileSync(path, text)
@@ -120,6 +128,53 @@ describe('roots and leaves of every combination of key types', () => {
   })
 })
 
+describe('what @peculiar/x509 reads with WebCrypto, another reader and another writer of DER', () => {
+  const webCrypto = new WebCrypto()
+  const keyIdIn = ({ extensions }: X509Certificate): string => {
+    const found = extensions.find((extension) => extension instanceof SubjectKeyIdentifierExtension)
+    if (!found) throw new Error('no subject key id')
+    return found.keyId
+  }
+
+  it.each(pairs)('under a %s root in a %s leaf: signature, extensions and names, to the octet', async (root, type) => {
+    const files = await issue(root, type)
+    const read = (path: string): X509Certificate => new X509Certificate(readFileSync(path, 'utf8'))
+    const [ca, leaf] = [read(files.ca), read(files.leaf)]
+    for (const certificate of [ca, leaf]) {
+      expect(await certificate.verify({ publicKey: ca, date: now }, webCrypto)).toBe(true)
+    }
+    const { digitalSignature, keyEncipherment, keyCertSign, cRLSign } = KeyUsageFlags
+    const usages = type.startsWith('rsa-') ? [digitalSignature, keyEncipherment] : [digitalSignature]
+    const general = names.map(({ type, value }) => ({ type: type === 'uri' ? ('url' as const) : type, value }))
+    const keyId = keyIdIn(ca)
+    // What it writes for the same content is what was written here.
+    const expected = {
+      ca: [
+        new BasicConstraintsExtension(true, 1, true),
+        new KeyUsagesExtension(keyCertSign | cRLSign, true),
+        new SubjectKeyIdentifierExtension(keyId),
+        new AuthorityKeyIdentifierExtension(keyId),
+      ],
+      leaf: [
+        new BasicConstraintsExtension(false, undefined, true),
+        new KeyUsagesExtension(
+          usages.reduce((all, usage) => all | usage),
+          true,
+        ),
+        new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
+        new SubjectAlternativeNameExtension(general),
+        new SubjectKeyIdentifierExtension(keyIdIn(leaf)),
+        new AuthorityKeyIdentifierExtension(keyId),
+      ],
+    }
+    const octets = (extensions: readonly Extension[]): string[] =>
+      extensions.map(({ rawData }) => Buffer.from(rawData).toString('hex'))
+    expect(octets(ca.extensions)).toEqual(octets(expected.ca))
+    expect(octets(leaf.extensions)).toEqual(octets(expected.leaf))
+    expect(leaf.subjectName.toString()).toBe('CN=localhost')
+  })
+})
+
 describe.skipIf(missing('openssl'))('what OpenSSL reads in a leaf', () => {
   it('is every name as it was asked for, in its own form', async () => {
     const { leaf } = await issue('ecdsa-p256', 'ecdsa-p256')
@@ -174,20 +229,16 @@ describe('a leaf', () => {
   const request = { commonName: null, names, keyType: 'ecdsa-p256', usages: ['server'], lifetime } as const
 
   it('ends with its authority when that ends first, and says so', async () => {
-    const root = await makeAuthority(
-      { subject: 'T', keyType: 'ecdsa-p256', lifetime: parseDuration('30d') },
-      now,
-      crypto,
-    )
-    const leaf = await makeLeaf(request, root.certificate, await createSigner(root.key, crypto), now)
+    const root = await makeAuthority({ subject: 'T', keyType: 'ecdsa-p256', lifetime: parseDuration('30d') }, now)
+    const leaf = await makeLeaf(request, root.certificate, createSigner(root.key), now)
     expect(leaf.capped).toBe(true)
     expect(leaf.certificate.x509.validTo).toBe(root.certificate.x509.validTo)
   })
 
   it('has no common name when that does not fit, and then critical names', async () => {
-    const root = await makeAuthority({ subject: 'T', keyType: 'ecdsa-p256', lifetime }, now, crypto)
+    const root = await makeAuthority({ subject: 'T', keyType: 'ecdsa-p256', lifetime }, now)
     const long = { ...request, commonName: `${'a'.repeat(60)}.example` }
-    const leaf = await makeLeaf(long, root.certificate, await createSigner(root.key, crypto), now)
+    const leaf = await makeLeaf(long, root.certificate, createSigner(root.key), now)
     const path = join(dir, 'long.crt')
     writeFileSync(path, encodeCertificates([leaf.certificate.der]))
     const text = openssl('x509', '-in', path, '-noout', '-text')
@@ -215,7 +266,7 @@ describe("an authority's name", () => {
       authorityKeyId: keyIdOf(key),
       extensions: [],
     }
-    return (await signCertificate(content, await createSigner(key, crypto))).issuerDer
+    return (await signCertificate(content, createSigner(key))).issuerDer
   }
 
   it.each([
@@ -253,11 +304,11 @@ describe("an authority's name", () => {
 describe.skipIf(missing('openssl', 'certtool'))('a cross-certificate', () => {
   it.each(keyTypes)('lets a peer that trusts only the previous %s root accept a leaf of the new one', async (type) => {
     const root = { subject: 'T', keyType: type, lifetime: parseDuration('5y') }
-    const previous = await makeAuthority(root, now, crypto)
-    const current = await makeAuthority({ ...root, lifetime: parseDuration('9y') }, now, crypto)
-    const cross = await crossSign(current.certificate, previous, now, crypto)
+    const previous = await makeAuthority(root, now)
+    const current = await makeAuthority({ ...root, lifetime: parseDuration('9y') }, now)
+    const cross = await crossSign(current.certificate, previous, now)
     const asked = { commonName: null, names, keyType: type, usages: ['server'] as const, lifetime: parseDuration('1d') }
-    const leaf = await makeLeaf(asked, current.certificate, await createSigner(current.key, crypto), now)
+    const leaf = await makeLeaf(asked, current.certificate, createSigner(current.key), now)
     const write = (name: string, ...ders: Buffer[]): string => {
       const path = join(dir, `${type}-${name}`)
       writeFileSync(path, encodeCertificates(ders))

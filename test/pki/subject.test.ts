@@ -5,7 +5,6 @@ import { describe, expect, it } from 'vitest'
 import { makeAuthority } from '../../src/pki/authority.ts'
 import { readCertificate } from '../../src/pki/certificate.ts'
 import type { Certificate } from '../../src/pki/certificate.ts'
-import { createCrypto } from '../../src/pki/crypto.ts'
 import { parseDuration } from '../../src/pki/lifetime.ts'
 import { commonNameOf, longestSubject, unmarkedSubject } from '../../src/pki/subject.ts'
 import { readCorpus } from '../corpus/corpus.ts'
@@ -52,17 +51,12 @@ describe('a common name', () => {
   })
 
   it('of an authority is taken over by its successors, each with a mark of its own', async () => {
-    const crypto = createCrypto()
     const request = { keyType: 'ed25519', lifetime: parseDuration('1y') } as const
     await fc.assert(
       fc.asyncProperty(text, async (commonName) => {
         const subject = unmarkedSubject(named(commonName))
-        const first = await makeAuthority({ ...request, subject }, new Date(), crypto)
-        const second = await makeAuthority(
-          { ...request, subject: unmarkedSubject(first.certificate) },
-          new Date(),
-          crypto,
-        )
+        const first = await makeAuthority({ ...request, subject }, new Date())
+        const second = await makeAuthority({ ...request, subject: unmarkedSubject(first.certificate) }, new Date())
         expect(subject).toBe(commonName)
         expect(unmarkedSubject(second.certificate)).toBe(subject)
         expect(commonNameOf(second.certificate)).not.toBe(commonNameOf(first.certificate))

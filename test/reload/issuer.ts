@@ -1,4 +1,3 @@
-import { createCrypto } from '../../src/pki/crypto.ts'
 import { crossSign, makeAuthority } from '../../src/pki/authority.ts'
 import type { Authority } from '../../src/pki/authority.ts'
 import type { Certificate, Usage } from '../../src/pki/certificate.ts'
@@ -30,15 +29,13 @@ export interface SetRequest {
 
 /** Issues roots and sets for tests. */
 export class Issuer {
-  readonly #crypto = createCrypto()
-
   async authority(lifetime = '5y', now = new Date()): Promise<Authority> {
     const request = { subject: 'Test CA', keyType: 'ecdsa-p256', lifetime: parseDuration(lifetime) } as const
-    return makeAuthority(request, now, this.#crypto)
+    return makeAuthority(request, now)
   }
 
   async cross(current: Authority, previous: Authority): Promise<Certificate> {
-    return crossSign(current.certificate, previous, new Date(), this.#crypto)
+    return crossSign(current.certificate, previous, new Date())
   }
 
   async set(authority: Authority, request: SetRequest = {}): Promise<IssuedSet> {
@@ -52,7 +49,7 @@ export class Issuer {
         lifetime: parseDuration(lifetime),
       },
       authority.certificate,
-      await createSigner(authority.key, this.#crypto),
+      createSigner(authority.key),
       request.now ?? new Date(),
     )
     const bundle = request.bundle ?? [authority.certificate]
