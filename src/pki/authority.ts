@@ -3,7 +3,7 @@ import { CertgenError } from '../errors.ts'
 import { isSignedBy } from './certificate.ts'
 import type { Certificate } from './certificate.ts'
 import { basicConstraints, keyUsage } from './extensions.ts'
-import { createPublicKeyOf, createSigner, keyIdOf, signCertificate } from './issue.ts'
+import { createSigner, keyIdOf, publicKeyInfo, signCertificate } from './issue.ts'
 import { generateKey } from './key.ts'
 import { BACKDATE, validityFrom } from './lifetime.ts'
 import type { RootRequest } from './request.ts'
@@ -24,13 +24,14 @@ export async function makeAuthority(request: RootRequest, now: Date): Promise<Au
     throw new CertgenError('usage', `the authority's subject must have 1 to ${longestSubject} characters`)
   }
   const key = await generateKey(request.keyType)
-  const keyId = keyIdOf(key)
+  const spki = publicKeyInfo(key)
+  const keyId = keyIdOf(spki)
   const commonName = markedSubject(request.subject, now, keyId)
   const certificate = await signCertificate(
     {
       subject: { commonName },
       issuer: { commonName },
-      publicKey: createPublicKeyOf(key),
+      publicKeyInfo: spki,
       validity: validityFrom(now, request.lifetime),
       subjectKeyId: keyId,
       authorityKeyId: keyId,
@@ -52,13 +53,13 @@ export async function crossSign(current: Certificate, previous: Authority, now: 
     {
       subject: current.subjectDer,
       issuer: issuer.subjectDer,
-      publicKey: current.x509.publicKey,
+      publicKeyInfo: publicKeyInfo(current.x509.publicKey),
       validity: {
         notBefore: latest(new Date(now.getTime() - BACKDATE * 1000), issuer.notBefore),
         notAfter: issuer.notAfter < current.notAfter ? issuer.notAfter : current.notAfter,
       },
-      subjectKeyId: current.subjectKeyId ?? keyIdOf(current.x509.publicKey),
-      authorityKeyId: issuer.subjectKeyId ?? keyIdOf(issuer.x509.publicKey),
+      subjectKeyId: current.subjectKeyId ?? keyIdOf(publicKeyInfo(current.x509.publicKey)),
+      authorityKeyId: issuer.subjectKeyId ?? keyIdOf(publicKeyInfo(issuer.x509.publicKey)),
       extensions: caExtensions(0),
     },
     createSigner(previous.key),

@@ -44,10 +44,19 @@ export function checkContents(files: SetFiles, options: CheckOptions): CheckedSe
   const chainFile = readCertificateFile(files.cert)
   const bundleFile = files.ca ? readCertificateFile(files.ca) : { certificates: [], findings: [] }
   const { key, findings: keyFindings } = readKey(files.key.data, files.key.path, files.passphrase)
-  const chain = chainFile.certificates
-  const bundle = bundleFile.certificates
+  const set = { chain: chainFile.certificates, key, bundle: bundleFile.certificates }
+  const findings = [...chainFile.findings, ...keyFindings, ...bundleFile.findings, ...judgeSet(set, files, options)]
+  return { ...set, findings }
+}
+
+/** checkContents of what has been parsed; `files` are what it was parsed from. */
+export function judgeSet(
+  { chain, key, bundle }: Omit<CheckedSet, 'findings'>,
+  files: SetFiles,
+  options: CheckOptions,
+): Finding[] {
+  const findings: Finding[] = []
   const [leaf] = chain
-  const findings = [...chainFile.findings, ...keyFindings, ...bundleFile.findings]
   if (leaf) {
     findings.push(
       ...checkKey(leaf, key, files),
@@ -59,7 +68,7 @@ export function checkContents(files: SetFiles, options: CheckOptions): CheckedSe
     findings.push(...judgeKey(key, files.key.path))
   }
   if (files.ca) findings.push(...checkBundle(bundle, files.ca.path, options.at))
-  return { findings, chain, key, bundle }
+  return findings
 }
 
 /** checkContents, and last a real handshake in memory with exactly these octets: what passes here serves. */

@@ -51,7 +51,8 @@ export interface CertificateContent {
   /** A name to encode, or the DER of one to repeat to the octet. */
   readonly subject: { readonly commonName: string | null } | Buffer
   readonly issuer: { readonly commonName: string } | Buffer
-  readonly publicKey: KeyObject
+  /** Of the key that is certified: see publicKeyInfo. */
+  readonly publicKeyInfo: Buffer
   readonly validity: Validity
   /** Lower-case hexadecimal. */
   readonly subjectKeyId: string
@@ -68,7 +69,7 @@ export interface CertificateContent {
  * schemas take longer to load than Node to start (docs/performance.md). The signature is OpenSSL's.
  */
 export async function signCertificate(content: CertificateContent, signer: Signer): Promise<Certificate> {
-  const { validity, publicKey, subjectKeyId, authorityKeyId } = content
+  const { validity, subjectKeyId, authorityKeyId } = content
   const algorithm = Buffer.from(signer.algorithm.identifier, 'hex')
   const extensions = [...content.extensions, subjectKeyIdentifier(subjectKeyId), authorityKeyIdentifier(authorityKeyId)]
   // TBSCertificate (RFC 5280 section 4.1): version, serial, signature, issuer, validity, subject, key, extensions.
@@ -80,7 +81,7 @@ export async function signCertificate(content: CertificateContent, signer: Signe
     encodeName(content.issuer),
     encodeElement(derTag.sequence, encodeTime(validity.notBefore), encodeTime(validity.notAfter)),
     encodeName(content.subject),
-    publicKey.export({ type: 'spki', format: 'der' }),
+    content.publicKeyInfo,
     encodeElement(0xa3, encodeElement(derTag.sequence, ...extensions)),
   )
   const signature = encodeBits(await signAsync(signer.algorithm.hash, toBeSigned, signer.key))
@@ -99,18 +100,18 @@ function readBack(der: Buffer): Certificate {
   }
 }
 
+/** The SubjectPublicKeyInfo of a key (RFC 5280 section 4.1.2.7) in DER. Of an EC key it takes as long as four signatures. */
+export function publicKeyInfo(key: KeyObject): Buffer {
+  return (key.type === 'public' ? key : createPublicKey(key)).export({ type: 'spki', format: 'der' })
+}
+
 /** Leftmost 160 bits of the SHA-256 of the key's BIT STRING (RFC 7093 section 2, method 1). Lower-case hexadecimal. */
-export function keyIdOf(key: KeyObject): string {
-  const spki = createPublicKeyOf(key).export({ type: 'spki', format: 'der' })
+export function keyIdOf(spki: Buffer): string {
   const bits = readElements(readElement(spki).content).find((part) => part.tag === derTag.bitString)
   return createHash('sha256')
     .update(bits?.content.subarray(1) ?? spki)
     .digest('hex')
     .slice(0, 40)
-}
-
-export function createPublicKeyOf(key: KeyObject): KeyObject {
-  return key.type === 'public' ? key : createPublicKey(key)
 }
 
 /**

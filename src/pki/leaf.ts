@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Certificate, KeyUsage } from './certificate.ts'
 import { basicConstraints, extendedKeyUsage, keyUsage, subjectAlternativeName } from './extensions.ts'
-import { createPublicKeyOf, keyIdOf, signCertificate } from './issue.ts'
+import { keyIdOf, publicKeyInfo, signCertificate } from './issue.ts'
 import type { Signer } from './issue.ts'
 import { generateKey } from './key.ts'
 import type { KeyType } from './key.ts'
@@ -21,16 +21,17 @@ const longestCommonName = 64
 
 export async function makeLeaf(request: LeafRequest, issuer: Certificate, signer: Signer, now: Date): Promise<Leaf> {
   const key = await generateKey(request.keyType)
+  const spki = publicKeyInfo(key)
   const { capped, ...validity } = validityFrom(now, request.lifetime, issuer.notAfter)
   const commonName = request.commonName !== null && fits(request.commonName) ? request.commonName : null
   const certificate = await signCertificate(
     {
       subject: { commonName },
       issuer: issuer.subjectDer,
-      publicKey: createPublicKeyOf(key),
+      publicKeyInfo: spki,
       validity,
-      subjectKeyId: keyIdOf(key),
-      authorityKeyId: issuer.subjectKeyId ?? keyIdOf(issuer.x509.publicKey),
+      subjectKeyId: keyIdOf(spki),
+      authorityKeyId: issuer.subjectKeyId ?? keyIdOf(publicKeyInfo(issuer.x509.publicKey)),
       extensions: [
         basicConstraints(null),
         keyUsage(...leafKeyUsages(request.keyType)),

@@ -1,11 +1,13 @@
+import type { KeyObject } from 'node:crypto'
 import { CertgenError } from '../errors.ts'
 import { hasErrors } from '../findings.ts'
 import type { Finding } from '../findings.ts'
 import type { Certificate } from '../pki/certificate.ts'
-import { checkContents, permits } from '../pki/check.ts'
+import { checkContents, judgeSet, permits } from '../pki/check.ts'
 import { handshake } from '../pki/handshake.ts'
 import type { HandshakeResult, Peer } from '../pki/handshake.ts'
 import { describeKey } from '../pki/key.ts'
+import { readPem } from '../pki/pem.ts'
 import type { EncodedSet, TargetContents } from '../store/target-store.ts'
 import type { TargetSnapshot } from './snapshot.ts'
 
@@ -19,6 +21,7 @@ export interface Transition {
   readonly old: { readonly chain: readonly Certificate[]; readonly encoded: EncodedSet } | null
   readonly new: {
     readonly chain: readonly Certificate[]
+    readonly key: KeyObject | null
     readonly bundle: readonly Certificate[]
     readonly encoded: EncodedSet
   }
@@ -96,19 +99,36 @@ function pairFinding({ profile, server, client, detail }: Pair): Finding {
   return { code: 'handshake', severity: 'error', path: profile, facts: { server, client, reason: detail ?? '' } }
 }
 
-function checkNewSet({ name, path, new: { encoded } }: Transition, now: Date): void {
+function checkNewSet({ name, path, new: { encoded, ...set } }: Transition, now: Date): void {
   const file = (which: keyof EncodedSet, suffix: string): { path: string; data: Buffer } => ({
     path: `${path}/${suffix}`,
     data: encoded[which],
   })
-  const { findings } = checkContents(
-    { cert: file('cert', 'tls.crt'), key: file('key', 'tls.key'), ca: file('ca', 'ca.crt') },
-    { at: now },
-  )
+  const files = { cert: file('cert', 'tls.crt'), key: file('key', 'tls.key'), ca: file('ca', 'ca.crt') }
+  // Where the octets say what has been parsed already, OpenSSL is not asked again.
+  const findings = isEncodingOf(encoded, set)
+    ? judgeSet(set, files, { at: now })
+    : checkContents(files, { at: now }).findings
   if (!hasErrors(findings)) return
   throw new CertgenError('unusable', `what would be written for ${name} cannot be used; nothing was written`, {
     findings,
   })
+}
+
+/** Whether the files hold exactly these certificates and this key, block for block, and nothing else. */
+function isEncodingOf({ cert, key, ca }: EncodedSet, set: Omit<Transition['new'], 'encoded'>): boolean {
+  const holds = (data: Buffer, label: string, expected: readonly Buffer[]): boolean => {
+    const { blocks, damage } = readPem(data)
+    if (damage.length > 0 || blocks.length !== expected.length) return false
+    return blocks.every((block, index) => block.label === label && expected[index]?.equals(block.der) === true)
+  }
+  const ders = (certificates: readonly Certificate[]): Buffer[] => certificates.map(({ der }) => der)
+  return (
+    set.key !== null &&
+    holds(cert, 'CERTIFICATE', ders(set.chain)) &&
+    holds(ca, 'CERTIFICATE', ders(set.bundle)) &&
+    holds(key, 'PRIVATE KEY', [set.key.export({ type: 'pkcs8', format: 'der' })])
+  )
 }
 
 function groupByProfile(transitions: readonly Transition[]): Map<string, Transition> {

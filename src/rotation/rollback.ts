@@ -175,8 +175,8 @@ async function readStep(target: TargetSnapshot, now: Date): Promise<Step | null>
   const previous = await target.store.readPrevious()
   const encoded = previous && wholeSet(previous)
   if (!encoded) return null
-  const { chain, bundle } = checkTarget(target.store, previous, now)
-  return { target, encoded, transition: transitionTo(target, { chain, bundle, encoded }) }
+  const { chain, key, bundle } = checkTarget(target.store, previous, now)
+  return { target, encoded, transition: transitionTo(target, { chain, key, bundle, encoded }) }
 }
 
 function cannotReturn(path: string): CertgenError {

@@ -18,7 +18,7 @@ import {
 import type { Extension } from '@peculiar/x509'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { crossSign, makeAuthority } from '../../src/pki/authority.ts'
-import { createPublicKeyOf, createSigner, keyIdOf, signCertificate } from '../../src/pki/issue.ts'
+import { createSigner, keyIdOf, publicKeyInfo, signCertificate } from '../../src/pki/issue.ts'
 import { encodeKey, generateKey, keyTypes } from '../../src/pki/key.ts'
 import type { KeyType } from '../../src/pki/key.ts'
 import { makeLeaf } from '../../src/pki/leaf.ts'
@@ -257,13 +257,14 @@ describe("an authority's name", () => {
   const organization = '55040a'
   const issueUnder = async (name: Buffer): Promise<Buffer> => {
     const key = await generateKey('ed25519')
+    const spki = publicKeyInfo(key)
     const content = {
       subject: { commonName: 'x' },
       issuer: name,
-      publicKey: createPublicKeyOf(key),
+      publicKeyInfo: spki,
       validity: { notBefore: now, notAfter: now },
-      subjectKeyId: keyIdOf(key),
-      authorityKeyId: keyIdOf(key),
+      subjectKeyId: keyIdOf(spki),
+      authorityKeyId: keyIdOf(spki),
       extensions: [],
     }
     return (await signCertificate(content, createSigner(key))).issuerDer
