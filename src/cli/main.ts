@@ -20,7 +20,7 @@ if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) {
  */
 function widenThreadPool(): void {
   if (process.env['UV_THREADPOOL_SIZE'] !== undefined) return
-  process.env['UV_THREADPOOL_SIZE'] = '16'
+  process.env['UV_THREADPOOL_SIZE'] = '8'
   access('/', () => undefined)
   delete process.env['UV_THREADPOOL_SIZE']
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import type { Stats } from 'node:fs'
+import type { Dirent, Stats } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { CertgenError } from '../errors.ts'
 import { writeFileAtomically } from './file.ts'
@@ -313,8 +313,9 @@ export async function writeGeneration(
     await fillGeneration(target, name, files, previous, options.undelivered ?? []) // 3
     await publish(target, name) // 4
     await makeLinks(directory, names(files)) // 5
-    await removeDroppedLinks(target) // 5
-    return { name, leftovers: await removeStale(directory, [name, previous]) } // 6
+    const entries = await readEntries(directory)
+    await removeDroppedLinks(target, entries) // 5
+    return { name, leftovers: await removeStale(directory, entries, [name, previous]) } // 6
   } catch (error) {
     throw await abandon(target, name, created, error)
   }
@@ -373,11 +374,8 @@ const singleMountHint =
 
 /** What stands at a visible name, seen through foreign links; null when it is nothing or certgen's own link. */
 async function visibleFile(directory: string, name: string): Promise<Stats | null> {
-  const path = join(directory, name)
-  const found = await lstatOrNull(path)
-  if (!found?.isSymbolicLink()) return found
   if (await isOwnLink(directory, name)) return null
-  return orNull(stat(path))
+  return orNull(stat(join(directory, name)))
 }
 
 /** Step 1: what a directory is opened to is its owner's choice, but for a new one, and for an authority's. */
@@ -511,10 +509,10 @@ async function publish({ directory, options }: Target, name: string): Promise<vo
 }
 
 /** Step 5: a link to a file that the generation no longer has reads as damage. */
-async function removeDroppedLinks({ directory, files }: Target): Promise<void> {
+async function removeDroppedLinks({ directory, files }: Target, entries: readonly Dirent[]): Promise<void> {
   const kept = new Set(names(files))
   let removed = false
-  for (const entry of await readEntries(directory)) {
+  for (const entry of entries) {
     if (!entry.isSymbolicLink() || kept.has(entry.name) || !(await isOwnLink(directory, entry.name))) continue
     await unlink(join(directory, entry.name))
     removed = true
@@ -523,8 +521,12 @@ async function removeDroppedLinks({ directory, files }: Target): Promise<void> {
 }
 
 /** Step 6: returns what could not be removed. */
-async function removeStale(directory: string, kept: readonly (string | null)[]): Promise<string[]> {
-  const stale = (await readEntries(directory)).filter((entry) => {
+async function removeStale(
+  directory: string,
+  entries: readonly Dirent[],
+  kept: readonly (string | null)[],
+): Promise<string[]> {
+  const stale = entries.filter((entry) => {
     if (entry.isDirectory()) return generationPattern.test(entry.name) && !kept.includes(entry.name)
     return entry.isSymbolicLink() && (entry.name === nextCurrent || entry.name.startsWith(linkPrefix))
   })

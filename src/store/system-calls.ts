@@ -1,4 +1,5 @@
 import {
+  accessSync,
   closeSync,
   fchmodSync,
   fchownSync,
@@ -11,19 +12,22 @@ import {
   readdirSync,
   readlinkSync,
   renameSync,
-  rmSync,
+  rmdir as rmdirCallback,
   rmdirSync,
   statSync,
   symlinkSync,
+  unlink as unlinkCallback,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
 import type { Dirent, Stats } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 // The calls of node:fs/promises that a rotation makes a few hundred times a target, carried out at once. A call takes a few
 // microseconds, and to hand it to the thread pool and back takes five to ten times that: it was half of a rotation of 1,000
-// leaves (issue 7). What waits for the disk, fsync, still goes to the pool. A server must not use them: see ReadingCalls.
+// leaves (issue 7). What waits for the disk, fsync, still goes to the pool, and what is removed with many files. A server must not use them: see ReadingCalls.
 
 /** What reading takes. A server reads by node:fs/promises: a file system that hangs must not stop its connections. */
 export interface ReadingCalls {
@@ -55,6 +59,8 @@ function atOnce<T>(call: () => T): Promise<T> {
 }
 
 const syncDescriptor = promisify(fsync)
+const unlinkOnPool = promisify(unlinkCallback)
+const rmdirOnPool = promisify(rmdirCallback)
 
 function openAtOnce(path: string, flags: number, mode?: number): OpenFile {
   const descriptor = openSync(path, flags, mode)
@@ -80,8 +86,22 @@ export const symlink = (target: string, path: string): Promise<void> => atOnce((
 export const rename = (from: string, to: string): Promise<void> => atOnce(() => renameSync(from, to))
 export const unlink = (path: string): Promise<void> => atOnce(() => unlinkSync(path))
 export const rmdir = (path: string): Promise<void> => atOnce(() => rmdirSync(path))
-/** With everything below it; nothing there is no error. */
-export const remove = (path: string): Promise<void> => atOnce(() => rmSync(path, { recursive: true, force: true }))
+export const access = (path: string, mode?: number): Promise<void> => atOnce(() => accessSync(path, mode))
+
+/** With everything below it; nothing there is no error. Of a directory the files side by side, on the pool. */
+export async function remove(path: string): Promise<void> {
+  try {
+    if (lstatSync(path).isDirectory()) {
+      await Promise.all(readdirSync(path).map((name) => unlinkOnPool(join(path, name))))
+      await rmdirOnPool(path)
+    } else {
+      unlinkSync(path)
+    }
+  } catch {
+    // Whatever is unusual about it: deeper, gone meanwhile, or not to be removed, which this says.
+    await rm(path, { recursive: true, force: true })
+  }
+}
 
 /** Calls that are carried out at once. */
 export const directCalls: ReadingCalls = { lstat, readlink, open }

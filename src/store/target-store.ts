@@ -1,6 +1,5 @@
 import type { KeyObject } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CertgenError } from '../errors.ts'
 import type { Certificate } from '../pki/certificate.ts'
@@ -18,6 +17,7 @@ import {
   writeGeneration,
 } from './generation.ts'
 import type { FileContent, Generation, WriteOptions } from './generation.ts'
+import { access } from './system-calls.ts'
 
 /**
  * The names of a target's files; `combined` is key and chain in one, so that a reader gets both in one open. null: no

@@ -14,7 +14,7 @@ export interface Point {
   readonly call: string
   /** Relative to DIR: the first of its arguments that is below. */
   readonly path: string
-  /** How many calls of this name on this path it takes to come to it, this one included. */
+  /** How many calls of this name on this path its thread makes until it comes to it, this one included. */
   readonly nth: number
 }
 
@@ -34,7 +34,10 @@ const writingCalls = [
   ...['chmod', 'fchmod', 'fchmodat', 'chown', 'fchown', 'lchown', 'fchownat', 'utimensat'],
 ]
 
-/** Each run names what it makes alike, at this instant, and makes its file system calls in one thread, in one order. */
+/**
+ * Each run names what it makes alike, at this instant, and makes the calls on one path in one order: those that wait for
+ * the disk in the one thread of the pool, all others in the main thread.
+ */
 function environment(instant: Date): Record<string, string> {
   return {
     NODE_OPTIONS: `--import=${pathToFileURL(resolve('test/faults/fixtures/fixed-names.mjs')).href}`,
@@ -56,15 +59,17 @@ export async function traceCalls(run: TracedRun): Promise<Point[]> {
   const { outcome, calls } = await strace(run, ['--seccomp-bpf', '-e', `trace=${writingCalls.join()}`])
   if (outcome.code !== 0) throw new Error(`the undisturbed run failed: ${outcome.stderr}`)
   const effective = calls.filter(hasEffect)
-  // The count of a fault is kept for each thread, so that two threads would be hit twice.
-  const threads = new Set(effective.map(({ thread }) => thread))
-  if (threads.size !== 1) throw new Error(`${threads.size} threads write below ${run.dir}`)
-  return effective.map(({ name, paths }, index) => {
-    const path = paths[0]!
-    // Opening to read counts too: strace selects by name and path alone.
-    const before = calls.slice(0, calls.indexOf(effective[index]!) + 1)
-    return { call: name, path, nth: before.filter((call) => call.name === name && call.paths.includes(path)).length }
-  })
+  return effective.map((call) => ({ call: call.name, path: call.paths[0]!, nth: positionOf(call, calls) }))
+}
+
+/**
+ * Which call of its name on its path it is: strace counts for each thread by itself. Opening to read counts too, for strace
+ * selects by name and path alone.
+ */
+function positionOf(call: Call, calls: readonly Call[]): number {
+  const isAlike = ({ thread, name, paths }: Call): boolean =>
+    thread === call.thread && name === call.name && paths.includes(call.paths[0]!)
+  return calls.filter(isAlike).indexOf(call) + 1
 }
 
 /** Opening changes something only where it creates or truncates. */
@@ -81,12 +86,12 @@ export async function inject(run: TracedRun, point: Point, fault: Fault): Promis
     // Faster, but no signal is delivered so.
     ...(fault === 'SIGKILL' ? [] : ['--seccomp-bpf']),
   ])
-  const call = calls[point.nth - 1]
-  const intended = call?.name === point.call && call.paths[0] === point.path && hasEffect(call)
+  const reached = calls.filter((call) => positionOf(call, calls) === point.nth)
+  const intended = reached.length === 1 && reached[0]!.paths[0] === point.path && hasEffect(reached[0]!)
   const injected = log.split('\n').filter((line) => line.endsWith('(INJECTED)'))
   const happened =
     fault === 'SIGKILL'
-      ? calls.length === point.nth && log.includes('+++ killed by SIGKILL +++')
+      ? log.includes('+++ killed by SIGKILL +++')
       : injected.length === 1 && injected[0]!.includes(` ${fault} `)
   return { outcome, hit: intended && happened }
 }
