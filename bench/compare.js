@@ -129,8 +129,30 @@ try {
   const thousand = () => (made ||= fleet(1000))
   let rotation = null
   row('1,000 P-256 leaves rotated, all steps', 'the same script', 'under 0.08', () => {
-    rotation = Array.from({ length: 3 }, () => rotate(thousand()))
+    rotation ??= Array.from({ length: 3 }, () => rotate(thousand()))
     return show(median(rotation.map(({ seconds }) => seconds)) / opensslScript(1000))
+  })
+  let phases = null
+  const rehearsals = () =>
+    (phases ||= Array.from({ length: 5 }, () =>
+      JSON.parse(execFileSync(process.execPath, ['bench/phases.js', thousand()], { encoding: 'utf8' })),
+    ))
+  row('preflight of 1,000 leaves of one profile', 'the whole rotation of them', 'under 0.1', () => {
+    const preflight = median(rehearsals().map(({ preflight }) => preflight)) / 1000
+    rotation ??= Array.from({ length: 3 }, () => rotate(thousand()))
+    return show(preflight / median(rotation.map(({ seconds }) => seconds)))
+  })
+  row('a leaf issued in memory', 'an ECDSA P-256 key and signature alone', 'stated, and halved twice', () => {
+    const issued = median(rehearsals().map(({ issue, leaves }) => issue / leaves))
+    const speed = execFileSync('openssl', ['speed', '-seconds', '2', '-mr', 'ecdsap256'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const signature = 1000 / Number(/^\+F4:\d+:256:([\d.]+):/m.exec(String(speed))[1])
+    const generate = `const { generateKeyPairSync } = require('crypto'), start = performance.now()
+      for (let i = 0; i < 5000; i++) generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      console.log((performance.now() - start) / 5000)`
+    const key = Number(execFileSync(process.execPath, ['-e', generate]))
+    return `${show(issued / (key + signature))} times`
   })
   row('1,000 P-256 leaves', 'cfssl and minica, a process a leaf (100 of them, times 10)', 'faster than both', () => {
     const own = median((rotation ?? [rotate(thousand())]).map(({ seconds }) => seconds))

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { createPublicKey } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -245,6 +246,11 @@ describe('a leaf', () => {
     expect(text).toMatch(/Subject: *\n/)
     expect(text).toContain('X509v3 Subject Alternative Name: critical')
   })
+})
+
+it.each(keyTypes)("a key's SubjectPublicKeyInfo is what OpenSSL writes: %s", async (type) => {
+  const key = createPublicKey(await generateKey(type))
+  expect(publicKeyInfo(key).equals(key.export({ type: 'spki', format: 'der' }))).toBe(true)
 })
 
 describe("an authority's name", () => {
