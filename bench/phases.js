@@ -18,13 +18,14 @@ const request = {
   dryRun: true,
   lockTimeout: defaults.lockTimeout,
 }
-const begun = {}
-const start = performance.now()
-const report = await rotate(request, () => new Date(), {
-  step: (name) => {
-    begun[name] ??= performance.now()
-  },
-})
-const end = performance.now()
-const phases = { read: begun.issue - start, issue: begun.preflight - begun.issue, preflight: end - begun.preflight }
+// Issuing and preflight take turns: each step ends the one before.
+const phases = { read: 0, issue: 0, preflight: 0 }
+let [phase, since] = ['read', performance.now()]
+const enter = (next) => {
+  const now = performance.now()
+  phases[phase] += now - since
+  ;[phase, since] = [next, now]
+}
+const report = await rotate(request, () => new Date(), { step: enter })
+enter('end')
 console.log(JSON.stringify({ leaves: report.leaves.length, ...phases }))

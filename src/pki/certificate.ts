@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { derTag, readElement, readElements, readObjectIdentifier, readText, readTime } from './der.ts'
 import type { DerElement } from './der.ts'
+import { describeKey } from './key.ts'
 import type { Validity } from './lifetime.ts'
 import type { Name } from './names.ts'
 
@@ -24,6 +25,8 @@ export interface Certificate extends Validity {
   readonly x509: X509Certificate
   /** null when OpenSSL cannot read it: damaged, or of a kind that it does not know. */
   readonly publicKey: KeyObject | null
+  /** describeKey of it. */
+  readonly keyKind: string
   /** `CN=a, O=b`, for people and JSON. */
   readonly subject: string
   readonly issuer: string
@@ -69,10 +72,8 @@ export function readCertificate(der: Buffer): Certificate {
   const issuerText = oneLine(x509.issuer)
   const keyId = extensions.get('2.5.29.14')
   const { isCa, pathLength } = readBasicConstraints(extensions.get('2.5.29.19'))
-  return {
-    der: x509.raw,
-    x509,
-    publicKey: readPublicKey(x509),
+  const certificate = Object.assign(new Openable(x509.raw), {
+    keyKind: describeKey(readPublicKey(x509)),
     subject: subjectText,
     issuer: issuerText,
     subjectDer: subject.raw,
@@ -92,7 +93,44 @@ export function readCertificate(der: Buffer): Certificate {
     authorityKeyId: readAuthorityKeyId(extensions.get('2.5.29.35')),
     signatureAlgorithm: readObjectIdentifier(readElement(algorithm.content).content),
     weakSignature: isWeakSignature(algorithm),
+  })
+  opened.set(certificate, x509)
+  return certificate
+}
+
+/** Asks OpenSSL for what it is not told yet, or no longer. */
+class Openable {
+  readonly der: Buffer
+
+  constructor(der: Buffer) {
+    this.der = der
   }
+
+  get x509(): X509Certificate {
+    return opened.get(this) ?? open(this)
+  }
+
+  get publicKey(): KeyObject | null {
+    return readPublicKey(this.x509)
+  }
+}
+
+function open(certificate: Pick<Certificate, 'der'>): X509Certificate {
+  const x509 = new X509Certificate(certificate.der)
+  opened.set(certificate, x509)
+  return x509
+}
+
+/** What OpenSSL holds of certificates. */
+const opened = new WeakMap<Pick<Certificate, 'der'>, X509Certificate>()
+
+/**
+ * Lets go of what OpenSSL holds of a certificate, several times its size, and of who signed it; both are found out again
+ * when they are asked for. For who keeps thousands and has judged them.
+ */
+export function setAside(certificate: Certificate): void {
+  opened.delete(certificate)
+  verdicts.delete(certificate)
 }
 
 /** Whether `issuer`'s name and key issued `certificate`. Names are compared as OpenSSL prints them, for encodings differ. */

@@ -89,15 +89,14 @@ const curveNames: Readonly<Record<string, string>> = {
   secp521r1: 'ecdsa-p521',
 }
 
-/** The type certgen would generate in the place of a key that somebody else made: the same, or the nearest one above. */
-export function closestKeyType(key: KeyObject | null): KeyType {
-  const kind = describeKey(key)
+/** The type certgen would generate in the place of a key of this kind (describeKey) that somebody else made: the same, or the nearest one above. */
+export function closestKeyType(kind: string): KeyType {
   const same = keyTypes.find((type) => type === kind)
   if (same) return same
-  const bits = key?.asymmetricKeyDetails?.modulusLength
+  const [, bits] = /^rsa(?:-pss)?-(\d+)$/.exec(kind) ?? []
   if (bits === undefined) return kind === 'ecdsa-p521' ? 'ecdsa-p384' : defaultKeyType
-  if (bits <= 2048) return 'rsa-2048'
-  return bits <= 3072 ? 'rsa-3072' : 'rsa-4096'
+  if (Number(bits) <= 2048) return 'rsa-2048'
+  return Number(bits) <= 3072 ? 'rsa-3072' : 'rsa-4096'
 }
 
 /** Findings on a key's type and strength: RSA under 2048 bits, DSA, unknown curves and what cannot be read are errors. */

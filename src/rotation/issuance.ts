@@ -6,9 +6,10 @@ import { makeBundle } from '../pki/bundle.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { createSigner } from '../pki/issue.ts'
 import type { Signer } from '../pki/issue.ts'
+import { readKey } from '../pki/key.ts'
 import { makeLeaf } from '../pki/leaf.ts'
 import type { NewAuthority, StoredAuthority } from '../store/authority-store.ts'
-import { encodeSet } from '../store/target-store.ts'
+import { compacting, encodeSet } from '../store/target-store.ts'
 import type { EncodedSet, TargetSet } from '../store/target-store.ts'
 import type { LeafPlan, Plan, Warning } from './plan.ts'
 
@@ -21,23 +22,28 @@ export interface IssuedLeaf {
 
 export interface Issuance {
   readonly authority: NewAuthority
-  readonly leaves: readonly IssuedLeaf[]
+  /** What there is to say of the leaves that have been issued. */
   readonly warnings: readonly Warning[]
+  /** Issues some of the plan's leaves. */
+  readonly issue: (leaves: readonly LeafPlan[]) => Promise<IssuedLeaf[]>
 }
 
 /** Keys are generated on the thread pool while certificates are put together: a few at a time keep both busy. */
 const leavesAtOnce = 8
 
-/** Carries a plan out in memory: nothing is written. */
-export async function issue(plan: Plan, stored: StoredAuthority | null, now: Date): Promise<Issuance> {
+/** Carries a plan out in memory: nothing is written. The authority is made, and its leaves when they are asked for. */
+export async function beginIssuance(plan: Plan, stored: StoredAuthority | null, now: Date): Promise<Issuance> {
   const authority = await issueAuthority(plan, stored, now)
   const warnings: Warning[] = []
-  const work = plan.leaves.filter((leaf) => leaf.work.action !== 'keep')
-  const signer = work.some((leaf) => leaf.work.action === 'issue') ? signerOf(authority) : null
-  const leaves = await pMap(work, (leaf) => issueLeaf(leaf, authority, signer, now, warnings), {
-    concurrency: leavesAtOnce,
-  })
-  return { authority, leaves, warnings }
+  const signer = plan.leaves.some((leaf) => leaf.work.action === 'issue') ? signerOf(authority) : null
+  const compact = compacting()
+  const issueOne = async (leaf: LeafPlan): Promise<IssuedLeaf> => {
+    const { encoded, ...issued } = await issueLeaf(leaf, authority, signer, now, warnings)
+    return { ...issued, encoded: compact(encoded) }
+  }
+  const issue = (leaves: readonly LeafPlan[]): Promise<IssuedLeaf[]> =>
+    pMap(leaves, issueOne, { concurrency: leavesAtOnce })
+  return { authority, warnings, issue }
 }
 
 function signerOf({ key }: NewAuthority): Signer {
@@ -100,7 +106,7 @@ async function issueLeaf(
     return finish(leaf.certificate, leaf.key)
   }
   const [leaf] = target.set?.chain ?? []
-  const key = target.set?.key
+  const key = target.contents?.key && readKey(target.contents.key, '').key
   if (!leaf || !key) throw new CertgenError('unusable', `the target ${target.store.path} is damaged`)
   return finish(leaf, key)
 }

@@ -307,7 +307,7 @@ function checkStrategy({ request, strategy, obstacle, warnings }: Rotation): voi
 function rootRequest({ authority }: RotationRequest, current: Certificate | null): RootRequest {
   return {
     subject: authority.subject ?? (current ? unmarkedSubject(current) : defaultSubject),
-    keyType: authority.keyType ?? (current ? closestKeyType(current.publicKey) : defaultKeyType),
+    keyType: authority.keyType ?? (current ? closestKeyType(current.keyKind) : defaultKeyType),
     lifetime: authority.lifetime ?? (current ? lifetimeOf(current) : defaults.authorityLifetime),
   }
 }
@@ -445,7 +445,7 @@ export function driftOf(
   const differs =
     (asked.names !== undefined && !sameNames(asked.names, leaf.names)) ||
     (asked.commonName !== undefined && asked.commonName !== commonNameOf(leaf)) ||
-    (asked.keyType !== undefined && asked.keyType !== closestKeyType(leaf.publicKey)) ||
+    (asked.keyType !== undefined && asked.keyType !== closestKeyType(leaf.keyKind)) ||
     (asked.usages !== undefined && !sameUsages(asked.usages, usagesOf(leaf))) ||
     (asked.lifetime !== undefined && asked.lifetime !== lifetimeOf(leaf) && !isCapped(leaf, issuer))
   if (differs) return 'leaf'
@@ -473,7 +473,7 @@ export function leafRequest(target: TargetSnapshot, issuer: Certificate | null):
       (asked?.names === undefined && leaf ? commonNameOf(leaf) : null) ??
       host?.value ??
       target.name,
-    keyType: asked?.keyType ?? (leaf ? closestKeyType(leaf.publicKey) : defaultKeyType),
+    keyType: asked?.keyType ?? (leaf ? closestKeyType(leaf.keyKind) : defaultKeyType),
     usages: asked?.usages ?? (leaf ? usagesOf(leaf) : defaults.usages),
     lifetime: intendedLifetime(target, issuer),
   }

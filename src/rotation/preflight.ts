@@ -6,7 +6,6 @@ import type { Certificate } from '../pki/certificate.ts'
 import { checkContents, judgeSet, permits } from '../pki/check.ts'
 import { handshake } from '../pki/handshake.ts'
 import type { HandshakeResult, Peer } from '../pki/handshake.ts'
-import { describeKey } from '../pki/key.ts'
 import { readPem } from '../pki/pem.ts'
 import type { EncodedSet, TargetContents } from '../store/target-store.ts'
 import type { TargetSnapshot } from './snapshot.ts'
@@ -21,6 +20,7 @@ export interface Transition {
   readonly old: { readonly chain: readonly Certificate[]; readonly encoded: EncodedSet } | null
   readonly new: {
     readonly chain: readonly Certificate[]
+    /** null where it is only at hand as it is encoded. */
     readonly key: KeyObject | null
     readonly bundle: readonly Certificate[]
     readonly encoded: EncodedSet
@@ -59,21 +59,45 @@ export interface Pair {
 
 /**
  * Tries, with the octets that are to be written, whether every pair of peers that may meet during convergence still
- * shakes hands (I2). Each target's new set is parsed and checked by itself; the matrix of old and new runs once per
- * profile, and once per pair of profiles whose peers trust differently. Throws CertgenError `unusable` when a new set
- * has findings.
+ * shakes hands (I2). Each target's new set is checked by itself; the matrix of old and new runs once per profile, and once
+ * per pair of profiles whose peers trust differently. Throws CertgenError `unusable` when a new set has findings.
  */
 export async function preflight(transitions: readonly Transition[], now: Date): Promise<Pair[]> {
-  for (const transition of transitions) checkNewSet(transition, now)
-  const profiles = groupByProfile(transitions)
-  const pairs: Pair[] = []
-  for (const [profile, transition] of profiles) {
-    pairs.push(...(await tryMatrix(profile, transition, transition)))
+  const trial = beginPreflight(now)
+  for (const transition of transitions) trial.add(transition)
+  return trial.shakeHands()
+}
+
+/** preflight, one transition after the other: only one of each profile is kept. */
+export interface Preflight {
+  readonly add: (transition: Transition) => void
+  readonly shakeHands: () => Promise<Pair[]>
+}
+
+export function beginPreflight(now: Date): Preflight {
+  const shapes = new Set<string>()
+  const profiles = new Map<string, Transition>()
+  return {
+    add: (transition) => {
+      checkNewSet(transition, now)
+      const shape = shapeOf(transition)
+      if (shapes.has(shape)) return
+      shapes.add(shape)
+      const label = labelOf(transition)
+      const alike = [...profiles.keys()].filter((other) => other === label || other.startsWith(`${label} #`)).length
+      profiles.set(alike === 0 ? label : `${label} #${alike + 1}`, transition)
+    },
+    shakeHands: async () => {
+      const pairs: Pair[] = []
+      for (const [profile, transition] of profiles) {
+        pairs.push(...(await tryMatrix(profile, transition, transition)))
+      }
+      for (const [one, other] of differentlyTrusting(profiles)) {
+        pairs.push(...(await tryMatrix(`${one[0]} -> ${other[0]}`, one[1], other[1])))
+      }
+      return pairs
+    },
   }
-  for (const [one, other] of differentlyTrusting(profiles)) {
-    pairs.push(...(await tryMatrix(`${one[0]} -> ${other[0]}`, one[1], other[1])))
-  }
-  return pairs
 }
 
 /** The pairs that the rotation would break. */
@@ -131,21 +155,6 @@ function isEncodingOf({ cert, key, ca }: EncodedSet, set: Omit<Transition['new']
   )
 }
 
-function groupByProfile(transitions: readonly Transition[]): Map<string, Transition> {
-  const seen = new Map<string, string>()
-  const profiles = new Map<string, Transition>()
-  for (const transition of transitions) {
-    const shape = shapeOf(transition)
-    if (seen.has(shape)) continue
-    const label = labelOf(transition)
-    const alike = [...profiles.keys()].filter((other) => other === label || other.startsWith(`${label} #`)).length
-    const profile = alike === 0 ? label : `${label} #${alike + 1}`
-    seen.set(shape, profile)
-    profiles.set(profile, transition)
-  }
-  return profiles
-}
-
 /** What makes two targets alike to their peers: key type, usages, who issued and what is trusted, before and after. */
 function shapeOf(transition: Transition): string {
   const side = (chain: readonly Certificate[]): string => {
@@ -166,7 +175,7 @@ function labelOf({ new: { chain } }: Transition): string {
 
 function labelOfLeaf(leaf: Certificate): string {
   const usages = (['server', 'client'] as const).filter((usage) => permits(leaf, usage))
-  const kind = describeKey(leaf.publicKey)
+  const kind = leaf.keyKind
   return usages.length === 2 ? kind : `${kind} ${usages.join()}`
 }
 

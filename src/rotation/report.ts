@@ -1,5 +1,4 @@
 import type { Certificate } from '../pki/certificate.ts'
-import { describeKey } from '../pki/key.ts'
 import { formatName } from '../pki/names.ts'
 import type { NewAuthority } from '../store/authority-store.ts'
 import type { BundleReport } from './bundles.ts'
@@ -125,6 +124,6 @@ function describeLeaf(
     notBefore,
     notAfter,
     names: certificate.names.map(formatName),
-    key: describeKey(certificate.publicKey),
+    key: certificate.keyKind,
   }
 }

@@ -105,7 +105,7 @@ function allTransitions(targets: readonly TargetSnapshot[], steps: readonly Step
     const step = steps.find((candidate) => candidate.target === target)
     if (step) return [step.transition]
     const encoded = target.contents && wholeSet(target.contents)
-    return encoded && target.set ? [transitionTo(target, { ...target.set, encoded })] : []
+    return encoded && target.set ? [transitionTo(target, { ...target.set, key: null, encoded })] : []
   })
 }
 

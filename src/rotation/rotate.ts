@@ -1,14 +1,17 @@
 import pMap from 'p-map'
 import { CertgenError } from '../errors.ts'
+import { setAside } from '../pki/certificate.ts'
+import type { Certificate } from '../pki/certificate.ts'
+import type { NewAuthority } from '../store/authority-store.ts'
 import type { Holder, Lock } from '../store/lock.ts'
 import { sameContents } from '../store/target-store.ts'
 import type { EncodedSet, TargetStore } from '../store/target-store.ts'
 import { publishBundles } from './bundles.ts'
 import type { BundleReport } from './bundles.ts'
-import type { Issuance } from './issuance.ts'
+import type { IssuedLeaf } from './issuance.ts'
 import { isIdle, makePlan } from './plan.ts'
-import type { Plan, Reason } from './plan.ts'
-import { brokenPairs, preflight, refusal, transitionTo } from './preflight.ts'
+import type { LeafPlan, Plan, Reason } from './plan.ts'
+import { beginPreflight, brokenPairs, refusal, transitionTo } from './preflight.ts'
 import type { Pair } from './preflight.ts'
 import { makeReport } from './report.ts'
 import type { RotationReport } from './report.ts'
@@ -229,26 +232,45 @@ async function finishIdle({ request, snapshot, plan, now }: Look): Promise<Rotat
   return makeReport(plan, request, { ...nothing, authority, warnings, bundles, changed })
 }
 
+/** What is left of an issued leaf once it has been tried: the octets to write. */
+type EncodedLeaf = Pick<IssuedLeaf, 'plan' | 'encoded'>
+
 interface Prepared extends Look {
-  readonly issuance: Issuance
+  readonly authority: NewAuthority
+  readonly leaves: readonly EncodedLeaf[]
   readonly pairs: readonly Pair[]
   readonly report: (changed: boolean, bundles: readonly BundleReport[]) => RotationReport
 }
 
+/** Of a larger fleet only so many are in memory with all that OpenSSL holds of them. */
+const leavesInPart = 250
+
 /** Issues in memory and proves that it holds: everything that can be refused is refused here. */
 async function prepare(state: Look, progress: RotationProgress): Promise<Prepared> {
   const { request, plan, snapshot, now } = state
-  const total = plan.leaves.filter(({ work }) => work.action !== 'keep').length
+  const work = plan.leaves.filter((leaf) => leaf.work.action !== 'keep')
   // What issues certificates takes longer to load than a run with nothing to do takes in all.
-  const { issue } = await import('./issuance.ts')
-  progress.step?.('issue', 0, total)
-  const issuance = await issue(plan, snapshot.authority, now)
-  progress.step?.('preflight', 0, total)
+  const { beginIssuance } = await import('./issuance.ts')
+  const issuance = await beginIssuance(plan, snapshot.authority, now)
   // What is kept is neither old nor new, and is not tried: it trusts the roots that the others are tried with.
-  const transitions = issuance.leaves.map(({ plan: { target }, set, encoded }) =>
-    transitionTo(target, { ...set, encoded }),
-  )
-  const pairs = await preflight(transitions, now)
+  const trial = beginPreflight(now)
+  const leaves: EncodedLeaf[] = []
+  const issued = new Map<LeafPlan, Certificate>()
+  // Of each part no more is kept than what is written: parsed keys and certificates are many times as large.
+  for (let start = 0; start < work.length; start += leavesInPart) {
+    progress.step?.('issue', start, work.length)
+    const part = await issuance.issue(work.slice(start, start + leavesInPart))
+    progress.step?.('preflight', start, work.length)
+    for (const { plan: leaf, set, encoded } of part) {
+      trial.add(transitionTo(leaf.target, { ...set, encoded }))
+      leaves.push({ plan: leaf, encoded })
+      const [certificate] = set.chain
+      if (!certificate) continue
+      issued.set(leaf, certificate)
+      setAside(certificate)
+    }
+  }
+  const pairs = await trial.shakeHands()
   const warnings = [...plan.warnings, ...issuance.warnings]
   const broken = brokenPairs(pairs)
   if (broken.length > 0) {
@@ -257,10 +279,10 @@ async function prepare(state: Look, progress: RotationProgress): Promise<Prepare
     const message = `until every peer has loaded the change, handshakes fail: ${peers.join('; ')}`
     warnings.push({ code: 'handshake-breaks', message })
   }
-  const issued = new Map(issuance.leaves.flatMap((leaf) => (leaf.set.chain[0] ? [[leaf.plan, leaf.set.chain[0]]] : [])))
   return {
     ...state,
-    issuance,
+    authority: issuance.authority,
+    leaves,
     pairs,
     report: (changed, bundles) =>
       makeReport(plan, request, {
@@ -281,8 +303,8 @@ const refusalHints = [
 ]
 
 /** What a run would do that is not to write. */
-async function rehearse({ request, issuance, snapshot, now, report }: Prepared): Promise<RotationReport> {
-  return report(false, await publishBundles(request, issuance.authority, snapshot, now))
+async function rehearse({ request, authority, snapshot, now, report }: Prepared): Promise<RotationReport> {
+  return report(false, await publishBundles(request, authority, snapshot, now))
 }
 
 /**
@@ -290,26 +312,26 @@ async function rehearse({ request, issuance, snapshot, now, report }: Prepared):
  * verifies knows the root before a leaf of it is presented; then the targets.
  */
 async function write(
-  { run, request, issuance, plan, snapshot, pairs, now }: Prepared,
+  { run, request, authority, leaves, plan, snapshot, pairs, now }: Prepared,
   lock: Lock | null,
   progress: RotationProgress,
 ): Promise<BundleReport[]> {
   const options = { now, ...(lock ? { beforeSwap: () => lock.assertHeld() } : {}) }
   const { store, bundles = [] } = request.authority
-  const places = [...bundles, ...issuance.leaves.map(({ plan: { target } }) => target.store)]
-  await Promise.all(places.map((place) => place.assertWritable()))
+  const places = [...bundles, ...leaves.map(({ plan: { target } }) => target.store)]
+  await pMap(places, (place) => place.assertWritable(), { concurrency: directoriesAtOnce })
   if (plan.authority.action === 'keep') {
     await store.sync()
   } else {
-    await store.write(issuance.authority, options)
+    await store.write(authority, options)
     run.authority = true
   }
   run.preflight = pairs
-  const published = await publishBundles(request, issuance.authority, snapshot, now)
+  const published = await publishBundles(request, authority, snapshot, now)
   let done = 0
   const failures: unknown[] = []
   await pMap(
-    issuance.leaves,
+    leaves,
     async ({ plan: { target, reason }, encoded }) => {
       try {
         const undelivered = followUpKeys(request, target.asked, target.contents === null)
@@ -321,11 +343,11 @@ async function write(
         // One target that cannot be written must not keep the others from converging.
         failures.push(error)
       }
-      progress.step?.('write', ++done, issuance.leaves.length)
+      progress.step?.('write', ++done, leaves.length)
     },
     { concurrency: directoriesAtOnce },
   )
-  if (failures.length > 0) throw incomplete(failures, issuance.leaves.length)
+  if (failures.length > 0) throw incomplete(failures, leaves.length)
   return published
 }
 

@@ -30,7 +30,7 @@ export function sketchAuthority(certificate: Certificate | null): ConfigSketch['
   return {
     dir: 'ca',
     subject: certificate ? unmarkedSubject(certificate) : defaultSubject,
-    keyType: certificate ? closestKeyType(certificate.x509.publicKey) : defaultKeyType,
+    keyType: certificate ? closestKeyType(certificate.keyKind) : defaultKeyType,
     lifetime: certificate ? lifetimeOf(certificate) : defaults.authorityLifetime,
   }
 }

@@ -2,14 +2,14 @@ import { readdir, realpath, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import pMap from 'p-map'
 import { CertgenError } from '../errors.ts'
-import { isIssuedBy } from '../pki/certificate.ts'
+import { isIssuedBy, setAside } from '../pki/certificate.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { checkContents } from '../pki/check.ts'
 import type { CheckedSet } from '../pki/check.ts'
 import { directoryAuthority } from '../store/authority-store.ts'
 import type { AuthorityStore, AuthorityView, StoredAuthority } from '../store/authority-store.ts'
 import { errnoOf } from '../store/generation.ts'
-import { directoryTarget, sameContents, targetAt } from '../store/target-store.ts'
+import { directoryTarget, compacting, sameContents, targetAt } from '../store/target-store.ts'
 import type { SetPart, TargetContents, TargetStore } from '../store/target-store.ts'
 import type { AskedLeaf, Discovery, RotationRequest } from './request.ts'
 
@@ -24,7 +24,8 @@ export interface TargetSnapshot {
   readonly asked: AskedLeaf | null
   /** null: nothing is there. */
   readonly contents: TargetContents | null
-  readonly set: CheckedSet | null
+  /** Without its key: a fleet's keys are not kept in memory for longer than it takes to judge them. */
+  readonly set: Omit<CheckedSet, 'key'> | null
   /** Whose key signed its leaf. `stranded`: an earlier authority of ours. `foreign`: somebody else's. */
   readonly issuer: 'current' | 'stranded' | 'foreign' | null
 }
@@ -58,8 +59,9 @@ export async function takeSnapshot(
     ? issuersOf(authority, await readBefore(() => store.readPrevious()))
     : { current: null, earlier: [], others: await authoritiesInSight(places, request.discovery) }
   const known = new Map(before?.targets.map((target) => [target.store.path, target]))
+  const compact = compacting()
   const readOne = (place: Place): Promise<TargetSnapshot> =>
-    readTarget(place, issuers, now, known.get(place.store.path))
+    readTarget(place, issuers, now, compact, known.get(place.store.path))
   const targets = await pMap(places, readOne, { concurrency: directoriesAtOnce })
   // Where no lock keeps runs apart, another may have made authority and leaves since the authority was looked for.
   if (!authority && targets.some(({ contents }) => contents) && (await store.read())) {
@@ -92,7 +94,7 @@ export async function inspect<T>(
   const before = authority && (await readBefore(() => store.inspect('previous')))
   const issuers = authority?.certificate ? issuersOf(authority, before) : null
   const viewOne = async (place: Place): Promise<T> => {
-    const [target, failure] = await orError(readTarget(place, issuers, now))
+    const [target, failure] = await orError(readTarget(place, issuers, now, (contents) => contents))
     return view(target ?? { ...place, contents: null, set: null, issuer: null }, failure, authority)
   }
   const targets = await pMap(await placesOf(request), viewOne, { concurrency: directoriesAtOnce })
@@ -130,16 +132,31 @@ async function readTarget(
   place: Place,
   issuers: Issuers | null,
   now: Date,
+  compact: (contents: TargetContents) => TargetContents,
   seen?: TargetSnapshot,
 ): Promise<TargetSnapshot> {
   const contents = await place.store.read()
   if (!contents) return { ...place, contents: null, set: null, issuer: null }
-  const set = seen?.set && sameContents(seen.contents, contents) ? seen.set : checkTarget(place.store, contents, now)
-  return { ...place, contents, set, issuer: issuers && issuerOf(set, contents, issuers) }
+  const same = seen?.contents && sameContents(seen.contents, contents) ? seen : null
+  const set = same?.set ?? judged(place.store, contents, now)
+  const issuer = issuers && issuerOf(set, contents, issuers)
+  if (set.chain[0]) setAside(set.chain[0])
+  // The same octets once more would be as much memory once more.
+  const kept = same?.contents ? { ...contents, ...octetsOf(same.contents) } : compact(contents)
+  return { ...place, contents: kept, set, issuer }
+}
+
+function octetsOf({ ca, cert, key }: TargetContents): Pick<TargetContents, SetPart> {
+  return { ca, cert, key }
+}
+
+function judged(store: TargetStore, contents: TargetContents, now: Date): Omit<CheckedSet, 'key'> {
+  const { findings, chain, bundle } = checkTarget(store, contents, now)
+  return { findings, chain, bundle }
 }
 
 function issuerOf(
-  { chain: [leaf] }: CheckedSet,
+  { chain: [leaf] }: Pick<CheckedSet, 'chain'>,
   { generation }: TargetContents,
   { current, earlier, others }: Issuers,
 ): TargetSnapshot['issuer'] {

@@ -2,7 +2,6 @@ import type { CertgenError } from '../errors.ts'
 import type { Finding } from '../findings.ts'
 import { sameCertificate } from '../pki/certificate.ts'
 import type { Certificate } from '../pki/certificate.ts'
-import { describeKey } from '../pki/key.ts'
 import { dueAt, isValidAt } from '../pki/lifetime.ts'
 import type { Duration } from '../pki/lifetime.ts'
 import { formatName } from '../pki/names.ts'
@@ -351,7 +350,7 @@ function countHolders(
 }
 
 function describe(certificate: Certificate): CertificateStatus {
-  const { subject, issuer, serialNumber, sha256, notBefore, notAfter, names, x509 } = certificate
+  const { subject, issuer, serialNumber, sha256, notBefore, notAfter, names, keyKind } = certificate
   return {
     subject,
     issuer,
@@ -360,6 +359,6 @@ function describe(certificate: Certificate): CertificateStatus {
     notBefore,
     notAfter,
     names: names.map(formatName),
-    key: describeKey(x509.publicKey),
+    key: keyKind,
   }
 }

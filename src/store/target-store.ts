@@ -211,6 +211,24 @@ function isOr(found: number, wanted: number): boolean {
   return wanted === -1 || found === wanted
 }
 
+/**
+ * Sets as they are kept by the thousand: the bundle that a fleet has in common once, and nothing that keeps the block of
+ * memory alive from which Node cuts small Buffers.
+ */
+export function compacting(): <T extends TargetOctets>(set: T) => T {
+  let bundle: Buffer = Buffer.alloc(0)
+  return (set) => {
+    if (set.ca && !set.ca.equals(bundle)) bundle = ownBlock(set.ca)
+    return { ...set, ca: set.ca && bundle, cert: set.cert && ownBlock(set.cert), key: set.key && ownBlock(set.key) }
+  }
+}
+
+function ownBlock(data: Buffer): Buffer {
+  const own = Buffer.allocUnsafeSlow(data.length)
+  data.copy(own)
+  return own
+}
+
 /** Whether both hold the same octets. */
 export function sameContents(a: TargetOctets | null, b: TargetOctets | null): boolean {
   const same = (part: SetPart): boolean => {
