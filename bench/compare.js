@@ -208,4 +208,5 @@ function keepTable() {
     `<!-- table -->\n\n${machine}\n\n${table.join('\n')}\n\n<!-- end -->`,
   )
   writeFileSync(path, kept)
+  execFileSync(resolve('node_modules/.bin/prettier'), ['--write', path])
 }
