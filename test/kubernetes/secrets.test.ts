@@ -72,6 +72,20 @@ describe('certgen --secret', () => {
     expect(stderr).toContain('--ca-passphrase-file')
   })
 
+  it('shows the authority of a Secret, and the encrypted one without its passphrase', async () => {
+    for (const [name, keyState] of [
+      ['authority', 'usable'],
+      ['locked', 'encrypted'],
+    ] as const) {
+      const args = ['status', '--ca-secret', `shop/${name}`, '--kubeconfig', shop.kubeconfig, '--json']
+      const { code, stdout } = await certgen(args, { cwd: shop.directory })
+      expect(code).toBe(0)
+      expect(JSON.parse(stdout)).toMatchObject({
+        authorities: [{ path: `secret/shop/${name}`, state: 'ok', keyState }],
+      })
+    }
+  })
+
   it.each(['api', 'Shop/api', 'shop/api/tls'])('refuses %s, which is no NAMESPACE/NAME', async (name) => {
     const { code, stderr } = await certgen(['--secret', name])
     expect(code).toBe(2)

@@ -14,12 +14,13 @@ import { describeFleet, exists } from '../fleet.ts'
 import type { Fleet, FleetOptions } from '../fleet.ts'
 import { statusRequests, writeFleetMetrics } from '../fleet-metrics.ts'
 import type { JudgementOptions } from '../fleet-metrics.ts'
-import { configOption, dirOption, durationOption } from '../options.ts'
+import { addClusterOptions, configOption, dirOption, durationOption, secretOption } from '../options.ts'
 import { createOutput } from '../output.ts'
 import type { Output } from '../output.ts'
 import type { FleetStatus } from '../status-report.ts'
 
-interface StatusOptions extends Pick<FleetOptions, 'dir' | 'config'>, JudgementOptions {
+interface StatusOptions
+  extends Pick<FleetOptions, 'dir' | 'config' | 'kubeconfig' | 'context' | 'caSecret'>, JudgementOptions {
   readonly check?: boolean
   readonly all?: boolean
   /** false: none, not even those of the configuration. */
@@ -35,7 +36,7 @@ interface StatusOptions extends Pick<FleetOptions, 'dir' | 'config'>, JudgementO
 const defaultTimeout = 5
 
 export function addStatusCommand(program: Command): void {
-  program
+  const command = program
     .command('status [dir]')
     .summary('show what is there, when it ends and what needs attention')
     .description('Shows every authority, target and endpoint: what it is, when it ends, whether it is due.')
@@ -56,6 +57,9 @@ export function addStatusCommand(program: Command): void {
     .addOption(durationOption('--settle <duration>', 'time that peers need to load a change (default: 10m)'))
     .addHelpText('after', statusHelp)
     .action(runStatus)
+  addClusterOptions(command).addOption(
+    secretOption('--ca-secret <namespace/name>', 'the authority is in this Secret, not in DIR/ca'),
+  )
 }
 
 const statusHelp = `
@@ -79,7 +83,7 @@ function addEndpoint(text: string, before: StatusOptions['probe']): readonly str
 
 async function runStatus(dir: string | undefined, options: StatusOptions, command: Command): Promise<void> {
   const output = createOutput(options)
-  const given = (name: 'dir' | 'config'): string | undefined =>
+  const given = (name: 'dir' | 'config' | 'kubeconfig' | 'context' | 'caSecret'): string | undefined =>
     command.getOptionValueSource(name) === 'cli' ? options[name] : undefined
   if (dir !== undefined && given('dir') !== undefined) {
     throw new CertgenError('usage', `two directories are named: ${dir} and --dir ${given('dir') ?? ''}`, {
@@ -95,7 +99,14 @@ async function runStatus(dir: string | undefined, options: StatusOptions, comman
   if (options.metrics !== undefined) await writeFleetMetrics(options.metrics, report, { command: 'status', ok: true })
   if (options.html !== undefined) await writePage(options.html, status)
   const { isWell, statusJson } = await import('../status-report.ts')
-  const again = ['certgen', ...flag('--dir', dir ?? given('dir')), ...flag('--config', given('config'))].join(' ')
+  const again = [
+    'certgen',
+    ...flag('--dir', dir ?? given('dir')),
+    ...flag('--config', given('config')),
+    ...flag('--ca-secret', given('caSecret')),
+    ...flag('--kubeconfig', given('kubeconfig')),
+    ...flag('--context', given('context')),
+  ].join(' ')
   if (output.json) output.document('status', statusJson(status))
   else output.result(await draw(status, options, output, again))
   if (options.check && !isWell(status)) process.exitCode = exitCodes.due
