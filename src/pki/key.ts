@@ -89,7 +89,10 @@ const curveNames: Readonly<Record<string, string>> = {
   secp521r1: 'ecdsa-p521',
 }
 
-/** The type certgen would generate in the place of a key of this kind (describeKey) that somebody else made: the same, or the nearest one above. */
+/**
+ * The type certgen would generate in the place of a key of this kind (describeKey) that somebody else made: the same, or
+ * the nearest one above.
+ */
 export function closestKeyType(kind: string): KeyType {
   const same = keyTypes.find((type) => type === kind)
   if (same) return same

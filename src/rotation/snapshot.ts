@@ -1,5 +1,6 @@
 import { readdir, realpath, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import pMap from 'p-map'
 import { CertgenError } from '../errors.ts'
 import { isIssuedBy, setAside } from '../pki/certificate.ts'
@@ -135,6 +136,8 @@ async function readTarget(
   compact: (contents: TargetContents) => TargetContents,
   seen?: TargetSnapshot,
 ): Promise<TargetSnapshot> {
+  // A directory is read at once: between two of them the lock's sign of life gets its turn, however slow they are.
+  await nextTurn()
   const contents = await place.store.read()
   if (!contents) return { ...place, contents: null, set: null, issuer: null }
   const same = seen?.contents && sameContents(seen.contents, contents) ? seen : null
