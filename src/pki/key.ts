@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import { CertgenError } from '../errors.ts'
 import type { Finding } from '../findings.ts'
 import { derTag, readElement, readElements, readObjectIdentifier } from './der.ts'
+import type { DerElement } from './der.ts'
 import { encodeElement } from './der-writer.ts'
 import { readPem } from './pem.ts'
 
@@ -181,18 +182,15 @@ const ecPublicKey = '1.2.840.10045.2.1'
  */
 function sec1OfPkcs8(der: Buffer): Buffer | null {
   try {
-    const [version, algorithm, octets, ...more] = readElements(readElement(der).content)
-    const [id, curve, ...others] = readElements(algorithm?.content ?? Buffer.alloc(0))
-    if (more.length > 0 || others.length > 0 || version?.raw.equals(pkcs8Version) !== true) return null
-    if (id?.tag !== derTag.objectIdentifier || readObjectIdentifier(id.content) !== ecPublicKey) return null
-    if (curve?.tag !== derTag.objectIdentifier || octets?.tag !== derTag.octetString) return null
-    const inner = readElement(octets.content)
-    const parts = readElements(inner.content)
-    const shape = parts.map(({ tag }) => tag)
-    if (inner.raw.length !== octets.content.length || String(shape) !== String(sec1Shape)) return null
-    const [innerVersion, number, publicKey] = parts.map(({ raw }) => raw)
-    if (!innerVersion || !number || !publicKey) return null
-    return encodeElement(derTag.sequence, innerVersion, number, encodeElement(0xa0, curve.raw), publicKey)
+    const { sequence, integer, octetString, objectIdentifier } = derTag
+    const [version, algorithm, octets] = membersOf(der, [integer, sequence, octetString])
+    const [id, curve] = membersOf(algorithm?.raw, [objectIdentifier, objectIdentifier])
+    const [innerVersion, number, publicKey] = membersOf(octets?.content, [integer, octetString, 0xa1])
+    if (version?.raw.equals(pkcs8Version) !== true || !id || readObjectIdentifier(id.content) !== ecPublicKey)
+      return null
+    if (!curve || !innerVersion || !number || !publicKey) return null
+    const parameters = encodeElement(0xa0, curve.raw)
+    return encodeElement(sequence, innerVersion.raw, number.raw, parameters, publicKey.raw)
   } catch (error) {
     if (error instanceof RangeError) return null
     throw error
@@ -200,8 +198,15 @@ function sec1OfPkcs8(der: Buffer): Buffer | null {
 }
 
 const pkcs8Version = Buffer.from([derTag.integer, 1, 0])
-/** Version, number, public key. */
-const sec1Shape = [derTag.integer, derTag.octetString, 0xa1]
+
+/** The elements of the one SEQUENCE that `der` is, if they have exactly these tags; else none. */
+function membersOf(der: Buffer | undefined, tags: readonly number[]): DerElement[] {
+  if (!der) return []
+  const { tag, raw, content } = readElement(der)
+  if (tag !== derTag.sequence || raw.length !== der.length) return []
+  const members = readElements(content)
+  return String(members.map((member) => member.tag)) === String(tags) ? members : []
+}
 
 /** Seconds on any machine. A file says itself how long its passphrase takes to try, and could say for ever. */
 const mostRounds = 2_000_000

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createPrivateKey } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -239,4 +240,36 @@ describe('a key that certgen makes', () => {
       expect(() => parseKeyType(text)).toThrow(expect.objectContaining({ code: 'usage' }) as CertgenError)
     }
   })
+})
+
+it('is read from PKCS#8, whole or damaged, as OpenSSL reads it: the same key, or none', async () => {
+  const opensslReads = (pem: string): KeyObject | null => {
+    try {
+      const key = createPrivateKey(pem)
+      key.export({ type: 'pkcs8', format: 'der' })
+      return key
+    } catch {
+      return null
+    }
+  }
+  for (const type of ['ecdsa-p256', 'ecdsa-p384'] as const) {
+    const der = (await generateKey(type)).export({ type: 'pkcs8', format: 'der' })
+    const position = fc.nat({ max: der.length - 1 })
+    const counts = { read: 0, refused: 0 }
+    fc.assert(
+      fc.property(fc.option(fc.tuple(position, fc.integer({ min: 1, max: 255 }))), (damage) => {
+        const octets = Buffer.from(der)
+        if (damage) octets[damage[0]]! ^= damage[1]
+        const pem = encodePem('PRIVATE KEY', octets)
+        const expected = opensslReads(pem)
+        const { key } = readKey(pem, 'tls.key')
+        expect(key === null).toBe(expected === null)
+        if (key && expected) expect(key.equals(expected)).toBe(true)
+        counts[key ? 'read' : 'refused']++
+      }),
+      { numRuns: 400 },
+    )
+    expect(counts.read).toBeGreaterThan(20)
+    expect(counts.refused).toBeGreaterThan(20)
+  }
 })
