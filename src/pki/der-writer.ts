@@ -1,4 +1,4 @@
-/** The little of DER (X.690) that putting a certificate together takes: its parts come encoded already. */
+/** The little of DER (X.690) that putting a certificate together takes. */
 
 /** One element: tag, length in its shortest form, and the parts one after the other. */
 export function encodeElement(tag: number, ...parts: readonly Uint8Array[]): Buffer {
