@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path'
 import { CertgenError } from '../errors.ts'
 import { writeFileAtomically } from '../store/file.ts'
-import { readRegularFile } from '../store/generation.ts'
+import { readRegularFile } from '../store/regular-file.ts'
 
 /** What the metrics file tells. */
 export interface FleetMetrics {

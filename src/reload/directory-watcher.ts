@@ -5,7 +5,8 @@ import { lstat, open, readlink, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { CertgenError } from '../errors.ts'
-import { errnoOf, readGeneration } from '../store/generation.ts'
+import { readGeneration } from '../store/generation/read.ts'
+import { errnoOf } from '../store/system-errors.ts'
 import { findWatchPoints } from './watch-points.ts'
 
 /** Why a directory was read: the system told of a change, the poll's time had come, or it began (again) to be followed. */

@@ -1,6 +1,6 @@
 import { lstat, readlink } from 'node:fs/promises'
 import { dirname, isAbsolute, join, parse, resolve, sep } from 'node:path'
-import { errnoOf } from '../store/generation.ts'
+import { errnoOf } from '../store/system-errors.ts'
 
 /** As many symbolic links as Linux follows on one path (path_resolution(7)). */
 const mostLinks = 40

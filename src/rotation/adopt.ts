@@ -16,10 +16,11 @@ import type { Duration } from '../pki/lifetime.ts'
 import { encodeCertificates } from '../pki/pem.ts'
 import type { AuthorityStore, StoredAuthority } from '../store/authority-store.ts'
 import { findSet, splitCombined } from '../store/found-set.ts'
-import { errnoOf, writeError } from '../store/generation.ts'
+import { errnoOf, writeError } from '../store/system-errors.ts'
 import { defaultFileNames, directoryTarget } from '../store/target-store.ts'
 import type { TargetContents, TargetFileNames, TargetStore } from '../store/target-store.ts'
 import type { CertificateSketch, ConfigSketch } from './config-writer.ts'
+import type { Warning } from './plan.ts'
 import { sketchAuthority, sketchTarget } from './sketch.ts'
 import { checkTarget } from './snapshot.ts'
 
@@ -41,7 +42,7 @@ export interface AdoptReport {
   readonly targets: readonly AdoptedTarget[]
   /** What a configuration has to say so that the targets are known again; null: they are known without one. */
   readonly sketch: Omit<ConfigSketch, 'dir'> | null
-  readonly warnings: readonly { readonly code: string; readonly message: string }[]
+  readonly warnings: readonly Warning[]
 }
 
 export interface AdoptedTarget {
@@ -66,16 +67,19 @@ export async function adopt(request: AdoptRequest, now: Date): Promise<AdoptRepo
   const lock = await request.authority.lock({ timeoutMs: request.lockTimeout * 1000 })
   try {
     const options = { now, ...(lock ? { beforeSwap: () => lock.assertHeld() } : {}) }
-    let changed = await keepRoot(root, request.authority, options)
+    const kept = await keepRoot(root, request.authority, options)
+    const warnings: Warning[] = [...(kept ?? [])]
+    let changed = kept !== null
     for (const taken of targets) {
       if (taken.contents.ca === null) {
         const ca = Buffer.from(encodeCertificates([root.certificate.der]))
-        await taken.store.write({ ca, cert: taken.cert, key: taken.key }, options)
+        warnings.push(...(await taken.store.write({ ca, cert: taken.cert, key: taken.key }, options)))
         changed = true
       }
       if (isDefault(taken.files) && (await linkInto(request.dir, taken))) changed = true
     }
-    return report(request, root, targets, changed)
+    const done = report(request, root, targets, changed)
+    return { ...done, warnings: [...done.warnings, ...warnings] }
   } finally {
     await lock?.release()
   }
@@ -179,17 +183,16 @@ function refuseTwins(targets: readonly Taken[]): void {
 
 // ------------------------------------------------------------------------------------------------------------ writing
 
-/** Writes the root where there is none yet. Returns whether it did. */
+/** Writes the root where there is none yet. Returns what is to be said of that; null where it was there. */
 async function keepRoot(
   root: Root,
   store: AuthorityStore,
   options: Parameters<AuthorityStore['write']>[1],
-): Promise<boolean> {
+): Promise<readonly Warning[] | null> {
   const stored = await store.read()
   if (stored && !sameCertificate(stored.certificate, root.certificate)) throw anotherAuthority(store, stored)
-  if (stored && (stored.key || !root.key)) return false
-  await store.write({ ...root, previous: stored?.previous ?? root.previous, cross: null, next: null }, options)
-  return true
+  if (stored && (stored.key || !root.key)) return null
+  return store.write({ ...root, previous: stored?.previous ?? root.previous, cross: null, next: null }, options)
 }
 
 function anotherAuthority({ path }: AuthorityStore, { certificate }: StoredAuthority): CertgenError {

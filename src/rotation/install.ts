@@ -10,6 +10,7 @@ import type { Duration } from '../pki/lifetime.ts'
 import { acquireLock } from '../store/lock.ts'
 import { directoryTarget, encodeSet, sameContents, targetAt } from '../store/target-store.ts'
 import type { EncodedSet, TargetContents, TargetStore } from '../store/target-store.ts'
+import type { Warning } from './plan.ts'
 import { checkTarget } from './snapshot.ts'
 
 /** A service is to get in. */
@@ -27,6 +28,8 @@ export interface InstallReport {
   readonly leaf: Certificate
   readonly carriedOver: Certificate | null
   readonly findings: readonly Finding[]
+  /** What could not be done beside the swap. */
+  readonly warnings: readonly Warning[]
 }
 
 /**
@@ -49,15 +52,16 @@ export async function install(request: InstallRequest, now: Date): Promise<Insta
   const before = await compare(store, set, now)
   // A run with nothing to do needs no lock, and may not leave a trace (I5).
   if (before.same) {
-    const changed = await store.repair(before.contents)
-    return { ...report, changed, carriedOver: before.carriedOver, findings: checked.findings }
+    const changed = (await store.repair(before.contents)).length > 0
+    return { ...report, changed, carriedOver: before.carriedOver, findings: checked.findings, warnings: [] }
   }
   const lock = await acquireLock(target, { timeoutMs: request.lockTimeout * 1000, directoryMode: targetMode })
   try {
     const current = await compare(store, set, now)
-    if (!current.same) await store.write(current.encoded, { now, beforeSwap: () => lock.assertHeld() })
+    const options = { now, beforeSwap: () => lock.assertHeld() }
+    const warnings = current.same ? [] : await store.write(current.encoded, options)
     const findings = [...checked.findings, ...current.findings]
-    return { ...report, changed: !current.same, carriedOver: current.carriedOver, findings }
+    return { ...report, changed: !current.same, carriedOver: current.carriedOver, findings, warnings }
   } finally {
     await lock.release()
   }

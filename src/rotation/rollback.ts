@@ -4,6 +4,7 @@ import { isIssuedBy } from '../pki/certificate.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { StoredAuthority } from '../store/authority-store.ts'
 import type { EncodedSet } from '../store/target-store.ts'
+import type { Warning } from './plan.ts'
 import { brokenPairs, preflight, refusal, transitionTo, wholeSet } from './preflight.ts'
 import type { Pair, Transition } from './preflight.ts'
 import { followUpKeys } from './request.ts'
@@ -31,6 +32,7 @@ export interface RollbackReport {
     readonly undelivered: readonly string[]
   }[]
   readonly preflight: readonly Pair[]
+  readonly warnings: readonly Warning[]
 }
 
 /** A target and the generation it returns to. */
@@ -78,12 +80,14 @@ export async function rollback(request: RollbackRequest, clock: Clock): Promise<
     if (broken.length > 0 && !request.force) {
       throw refusal('rollback', broken, ['write all the same with --force, where no peer is in use'])
     }
+    const warnings: Warning[] = []
     if (!request.dryRun) {
       const options = { now, ...(lock ? { beforeSwap: () => lock.assertHeld() } : {}) }
       // As in a rotation, the authority first: its key must be durable before a leaf it signed is visible (I4).
-      if (authority.changed) await store.write(authority.stored, options)
+      if (authority.changed) warnings.push(...(await store.write(authority.stored, options)))
       for (const { target, encoded } of steps) {
-        await target.store.write(encoded, { ...options, undelivered: followUpKeys(request, target.asked, false) })
+        const undelivered = followUpKeys(request, target.asked, false)
+        warnings.push(...(await target.store.write(encoded, { ...options, undelivered })))
       }
     }
     const { subject, sha256 } = authority.stored.certificate
@@ -93,6 +97,7 @@ export async function rollback(request: RollbackRequest, clock: Clock): Promise<
       authority: { changed: authority.changed, subject, sha256 },
       leaves: targets.map((target) => describeTarget(target, steps, request)),
       preflight: pairs,
+      warnings,
     }
   } finally {
     await lock?.release()

@@ -10,9 +10,10 @@ import { publishBundles } from './bundles.ts'
 import type { BundleReport } from './bundles.ts'
 import type { IssuedLeaf } from './issuance.ts'
 import { isIdle, makePlan } from './plan.ts'
-import type { LeafPlan, Plan, Reason } from './plan.ts'
+import type { LeafPlan, Plan, Reason, Warning } from './plan.ts'
 import { beginPreflight, brokenPairs, refusal, transitionTo } from './preflight.ts'
 import type { Pair } from './preflight.ts'
+import { repairKept, standInWarnings } from './repairs.ts'
 import { makeReport } from './report.ts'
 import type { RotationReport } from './report.ts'
 import { followUpKeys } from './request.ts'
@@ -138,8 +139,8 @@ async function attemptAll(runs: readonly Run[], clock: Clock, progress: Rotation
       } else {
         const prepared = await prepare(current, progress)
         steps.push(async () => {
-          const bundles = await write(prepared, lock, progress)
-          return prepared.report(true, bundles)
+          const written = await write(prepared, lock, progress)
+          return prepared.report(true, written)
         })
       }
     }
@@ -209,28 +210,31 @@ async function look(run: Run, now: Date, before: Snapshot | null = null): Promis
   for (const { store, issuer } of snapshot.targets) {
     if (issuer === 'foreign' && run.reasons.has(store.path)) throw displaced(store.path, 'write-failed')
   }
-  return { run, request, snapshot, plan: makePlan(snapshot, request, now), now }
+  const plan = makePlan(snapshot, request, now)
+  return {
+    run,
+    request,
+    snapshot,
+    plan: { ...plan, warnings: [...standInWarnings(snapshot, request), ...plan.warnings] },
+    now,
+  }
 }
 
-/** Links are repaired also where nothing else is to do: a crash may have come between a swap and its links. */
 async function finishIdle({ request, snapshot, plan, now }: Look): Promise<RotationReport> {
   const { authority } = snapshot
   if (!authority) throw new Error('a run without an authority has something to do')
-  let repaired = false
-  if (!request.dryRun) {
-    repaired = await request.authority.store.repair(authority)
-    for (const { target } of plan.leaves) {
-      if (target.contents && (await target.store.repair(target.contents))) repaired = true
-    }
-  }
+  const { repaired, warnings } = request.dryRun ? nothingRepaired : await repairKept(request, authority, plan.leaves)
   const bundles = await publishBundles(request, authority, snapshot, now)
   const changed = repaired || (!request.dryRun && bundles.some((bundle) => bundle.changed))
-  const warnings = repaired
-    ? [...plan.warnings, { code: 'links-repaired', message: 'missing or wrong links were repaired' }]
-    : plan.warnings
   const nothing = { pairs: [], issued: new Map(), dryRun: request.dryRun }
-  return makeReport(plan, request, { ...nothing, authority, warnings, bundles, changed })
+  return makeReport(plan, request, {
+    ...nothing,
+    ...{ authority, bundles, changed },
+    warnings: [...plan.warnings, ...warnings],
+  })
 }
+
+const nothingRepaired = { repaired: false, warnings: [] }
 
 /** What is left of an issued leaf once it has been tried: the octets to write. */
 type EncodedLeaf = Pick<IssuedLeaf, 'plan' | 'encoded'>
@@ -239,7 +243,13 @@ interface Prepared extends Look {
   readonly authority: NewAuthority
   readonly leaves: readonly EncodedLeaf[]
   readonly pairs: readonly Pair[]
-  readonly report: (changed: boolean, bundles: readonly BundleReport[]) => RotationReport
+  readonly report: (changed: boolean, written: Outcome) => RotationReport
+}
+
+/** What a write has come to, besides what was planned. */
+interface Outcome {
+  readonly bundles: readonly BundleReport[]
+  readonly warnings: readonly Warning[]
 }
 
 /** Of a larger fleet only so many are in memory with all that OpenSSL holds of them. */
@@ -284,15 +294,15 @@ async function prepare(state: Look, progress: RotationProgress): Promise<Prepare
     authority: issuance.authority,
     leaves,
     pairs,
-    report: (changed, bundles) =>
+    report: (changed, written) =>
       makeReport(plan, request, {
         dryRun: !changed,
         changed,
         authority: issuance.authority,
         issued,
-        bundles,
         pairs,
-        warnings,
+        bundles: written.bundles,
+        warnings: [...warnings, ...written.warnings],
       }),
   }
 }
@@ -304,7 +314,7 @@ const refusalHints = [
 
 /** What a run would do that is not to write. */
 async function rehearse({ request, authority, snapshot, now, report }: Prepared): Promise<RotationReport> {
-  return report(false, await publishBundles(request, authority, snapshot, now))
+  return report(false, { bundles: await publishBundles(request, authority, snapshot, now), warnings: [] })
 }
 
 /**
@@ -315,15 +325,17 @@ async function write(
   { run, request, authority, leaves, plan, snapshot, pairs, now }: Prepared,
   lock: Lock | null,
   progress: RotationProgress,
-): Promise<BundleReport[]> {
+): Promise<Outcome> {
   const options = { now, ...(lock ? { beforeSwap: () => lock.assertHeld() } : {}) }
   const { store, bundles = [] } = request.authority
   const places = [...bundles, ...leaves.map(({ plan: { target } }) => target.store)]
   await pMap(places, (place) => place.assertWritable(), { concurrency: directoriesAtOnce })
+  const warnings: Warning[] = []
   if (plan.authority.action === 'keep') {
     await store.sync()
   } else {
-    await store.write(authority, options)
+    const inSight = snapshot.targets.flatMap(({ set }) => set?.chain[0] ?? [])
+    warnings.push(...(await store.write(authority, { ...options, leaves: inSight })))
     run.authority = true
   }
   run.preflight = pairs
@@ -335,7 +347,7 @@ async function write(
     async ({ plan: { target, reason }, encoded }) => {
       try {
         const undelivered = followUpKeys(request, target.asked, target.contents === null)
-        await target.store.write(encoded, { ...options, undelivered })
+        warnings.push(...(await target.store.write(encoded, { ...options, undelivered })))
         run.reasons.set(target.store.path, reason)
         await confirm(target.store, encoded)
         progress.written?.({ name: target.name, path: target.store.path, reason })
@@ -348,7 +360,8 @@ async function write(
     { concurrency: directoriesAtOnce },
   )
   if (failures.length > 0) throw incomplete(failures, leaves.length)
-  return published
+  const kept = await repairKept(request, plan.authority.action === 'keep' ? snapshot.authority : null, plan.leaves)
+  return { bundles: published, warnings: [...warnings, ...kept.warnings] }
 }
 
 /** Reads back what a reader would read. Another run of certgen may have written since; whoever it was, it is looked into. */
@@ -366,7 +379,9 @@ function displaced(path: string, code: 'conflict' | 'write-failed'): CertgenErro
 
 function incomplete(failures: readonly unknown[], total: number): unknown {
   const first = worst(failures)
-  if (total === 1 || isConflict(first) || !(first instanceof CertgenError)) return first
+  // The lock is no target's: whoever has taken it goes on from what there is.
+  const isOfAll = isConflict(first) || (first instanceof CertgenError && first.code === 'lock-held')
+  if (total === 1 || isOfAll || !(first instanceof CertgenError)) return first
   return new CertgenError('write-failed', `${failures.length} of ${total} targets were not written completely`, {
     cause: first,
     hints: [

@@ -1,25 +1,28 @@
 import type { KeyObject } from 'node:crypto'
+import { constants } from 'node:fs'
 import { join } from 'node:path'
 import { CertgenError } from '../errors.ts'
 import type { Finding } from '../findings.ts'
 import { hasErrors } from '../findings.ts'
+import { isIssuedBy } from '../pki/certificate.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { readCertificateFile } from '../pki/certificate-file.ts'
 import { isAuthority } from '../pki/check.ts'
 import { encodeKey, isConsistent, judgeKey, noPassphrase, readKey } from '../pki/key.ts'
 import { encodeCertificates } from '../pki/pem.ts'
-import {
-  generationTime,
-  readGeneration,
-  readPrevious,
-  repairLinks,
-  syncDirectory,
-  writeError,
-  writeGeneration,
-} from './generation.ts'
-import type { FileContent, Generation, WriteOptions } from './generation.ts'
+import { syncDirectory } from './directory.ts'
+import type { FileContent } from './generation/fill.ts'
+import { generationTime } from './generation/name.ts'
+import { readOrStandIn, readPrevious } from './generation/read.ts'
+import type { Generation } from './generation/read.ts'
+import { repair } from './generation/repair.ts'
+import type { Repair } from './generation/repair.ts'
+import { writeGeneration } from './generation/write.ts'
+import type { WriteOptions, WriteWarning } from './generation/write.ts'
 import { acquireLock } from './lock.ts'
 import type { Lock, LockOptions } from './lock.ts'
+import { readRegularFile } from './regular-file.ts'
+import { writeError } from './system-errors.ts'
 
 /** The directory of an authority, and what opens its key. */
 export interface AuthorityLocation {
@@ -43,6 +46,8 @@ export interface StoredAuthority {
   readonly generation: string
   /** null where that is not known. */
   readonly writtenAt: Date | null
+  /** As TargetContents.standsIn. */
+  readonly standsIn: boolean
 }
 
 /** What can be told of an authority without its passphrase, however damaged it is. */
@@ -57,7 +62,7 @@ export interface AuthorityView extends Omit<StoredAuthority, 'certificate' | 'ke
 }
 
 /** An authority as it is to be written. */
-export type NewAuthority = Omit<StoredAuthority, 'generation' | 'writtenAt'>
+export type NewAuthority = Omit<StoredAuthority, 'generation' | 'writtenAt' | 'standsIn'>
 
 /** Where an authority is kept, whatever keeps it: a directory, or something else that is written as a whole. */
 export interface AuthorityStore {
@@ -78,21 +83,30 @@ export interface AuthorityStore {
   /** false: of the generation before, no more than the certificate is known, and nothing can go back to it. */
   readonly keepsPrevious: boolean
   /** Swaps an authority in. Throws CertgenError `write-failed`, and `conflict` as TargetStore.write. */
-  readonly write: (authority: NewAuthority, options: Pick<WriteOptions, 'now' | 'beforeSwap'>) => Promise<void>
+  readonly write: (authority: NewAuthority, options: AuthorityWriteOptions) => Promise<readonly WriteWarning[]>
   /**
    * Makes durable an authority that is to be used as it stands: the run that wrote it may have been killed before it
    * could. Throws CertgenError `write-failed`, and `conflict` when it is another one by now.
    */
   readonly sync: () => Promise<void>
-  /** Mends what a crash left around the current generation. True when there was something. */
-  readonly repair: (authority: StoredAuthority) => Promise<boolean>
+  /** As TargetStore.repair. */
+  readonly repair: (authority: StoredAuthority) => Promise<readonly Repair[]>
   /** Keeps other runs out; null: nothing does, and a write finds out about them. Throws CertgenError `lock-held`. */
   readonly lock: (options: LockOptions) => Promise<Lock | null>
+}
+
+export interface AuthorityWriteOptions extends Pick<WriteOptions, 'now' | 'beforeSwap'> {
+  /** Every leaf in sight: the key of an authority that one of them is of is kept, however old it is. Left out: all are. */
+  readonly leaves?: readonly Certificate[]
 }
 
 export function directoryAuthority(location: AuthorityLocation): AuthorityStore {
   const { directory } = location
   let { passphrase } = location
+  /** What the plan was made from, and so what a write may replace; undefined: nobody has looked. */
+  let upon: string | null | undefined
+  const readCurrent = (): Promise<Generation | null> =>
+    readOrStandIn(directory, authorityFileNames, [names.certificate])
   const stored = async (generation: Generation | null): Promise<StoredAuthority | null> => {
     if (!generation) return null
     if (passphrase === undefined && isEncrypted(generation.files)) passphrase = await location.askPassphrase?.()
@@ -100,14 +114,22 @@ export function directoryAuthority(location: AuthorityLocation): AuthorityStore 
   }
   return {
     path: directory,
-    read: async () => stored(await readGeneration(directory, authorityFileNames)),
+    read: async () => {
+      const generation = await readCurrent()
+      upon = generation?.link ?? null
+      return stored(generation)
+    },
     readPrevious: async () => stored(await readPrevious(directory, authorityFileNames)),
     keepsPrevious: true,
     inspect: async (which) => {
-      const generation = await (which === 'current' ? readGeneration : readPrevious)(directory, authorityFileNames)
+      const generation = await (which === 'current' ? readCurrent() : readPrevious(directory, authorityFileNames))
       return generation && viewOf(directory, generation, passphrase)
     },
-    write: (authority, options) => writeAuthority(directory, encodeAuthority(authority, passphrase), options),
+    write: (authority, options) =>
+      writeAuthority(directory, encodeAuthority(authority, passphrase), {
+        ...options,
+        ...(upon === undefined ? {} : { upon }),
+      }),
     sync: () => syncAuthority(directory),
     repair: (authority) => repairAuthority(directory, authority),
     lock: (options) => acquireLock(directory, options),
@@ -130,14 +152,16 @@ export function isEncrypted(files: ReadonlyMap<string, Buffer>): boolean {
   return [names.key, names.nextKey].some((name) => files.get(name)?.includes('ENCRYPTED') === true)
 }
 
-function storedIn(directory: string, { name, files }: Generation, passphrase: string | undefined): StoredAuthority {
-  const authority = parseAuthority(files, originOf(directory, passphrase))
-  return { ...authority, generation: name, writtenAt: generationTime(name) }
+function storedIn(directory: string, generation: Generation, passphrase: string | undefined): StoredAuthority {
+  return { ...parseAuthority(generation.files, originOf(directory, passphrase)), ...placeIn(generation) }
 }
 
-function viewOf(directory: string, { name, files }: Generation, passphrase: string | undefined): AuthorityView {
-  const view = viewAuthority(files, originOf(directory, passphrase))
-  return { ...view, generation: name, writtenAt: generationTime(name) }
+function viewOf(directory: string, generation: Generation, passphrase: string | undefined): AuthorityView {
+  return { ...viewAuthority(generation.files, originOf(directory, passphrase)), ...placeIn(generation) }
+}
+
+function placeIn({ name, link }: Generation): Pick<StoredAuthority, 'generation' | 'writtenAt' | 'standsIn'> {
+  return { generation: name, writtenAt: generationTime(name), standsIn: link !== null && link !== name }
 }
 
 function originOf(path: string, passphrase: string | undefined): AuthorityOrigin {
@@ -171,7 +195,7 @@ export function parseAuthority(files: ReadonlyMap<string, Buffer>, origin: Autho
 export function viewAuthority(
   files: ReadonlyMap<string, Buffer>,
   origin: AuthorityOrigin,
-): Omit<AuthorityView, 'generation' | 'writtenAt'> {
+): Omit<AuthorityView, 'generation' | 'writtenAt' | 'standsIn'> {
   const parts = readParts(files, origin)
   const isClosed = ({ code, facts }: Finding): boolean => code === 'key-encrypted' && facts['reason'] === noPassphrase
   const { certificate, key, previous, cross, next, findings } = parts
@@ -269,13 +293,27 @@ export function encodeAuthority(authority: NewAuthority, passphrase: string | un
   ]
 }
 
+/** How long the key of an authority is kept at least after another has taken its place. */
+const keptMs = 24 * 3_600_000
+
 async function writeAuthority(
   directory: string,
   files: readonly FileContent[],
-  options: Pick<WriteOptions, 'now' | 'beforeSwap'>,
-): Promise<void> {
+  { leaves, ...options }: AuthorityWriteOptions & Pick<WriteOptions, 'upon'>,
+): Promise<readonly WriteWarning[]> {
+  const isNeeded = async (generation: string): Promise<boolean> =>
+    leaves === undefined || (await issuedAny(join(generation, names.certificate), leaves))
+  const retention = { supersededMs: keptMs, isNeeded }
   // A directory that lets nobody but its owner in.
-  await writeGeneration(directory, files, { ...options, directoryMode: 0o700 })
+  const { warnings } = await writeGeneration(directory, files, { ...options, directoryMode: 0o700, retention })
+  return warnings
+}
+
+/** Whether the authority whose certificate is in this file issued any of the leaves; what cannot be told counts as yes. */
+async function issuedAny(path: string, leaves: readonly Certificate[]): Promise<boolean> {
+  const file = await readRegularFile(path, constants.O_NOFOLLOW)
+  const [authority] = file ? readCertificateFile({ path, data: file.data }).certificates : []
+  return authority === undefined || leaves.some((leaf) => isIssuedBy(leaf, authority))
 }
 
 async function syncAuthority(directory: string): Promise<void> {
@@ -286,9 +324,9 @@ async function syncAuthority(directory: string): Promise<void> {
   }
 }
 
-/** Repairs the visible links of an authority that certgen has written. */
-async function repairAuthority(directory: string, authority: StoredAuthority): Promise<boolean> {
-  if (authority.generation === '') return false
+/** Repairs what is around the generation of an authority that certgen has written. */
+async function repairAuthority(directory: string, authority: StoredAuthority): Promise<readonly Repair[]> {
+  if (authority.generation === '') return []
   const present = [
     names.certificate,
     ...(authority.key ? [names.key] : []),
@@ -296,5 +334,5 @@ async function repairAuthority(directory: string, authority: StoredAuthority): P
     ...(authority.cross ? [names.cross] : []),
     ...(authority.next ? [names.nextKey, names.nextCertificate] : []),
   ]
-  return repairLinks(directory, present)
+  return repair(directory, present, [names.certificate])
 }

@@ -18,7 +18,9 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CertgenError } from '../errors.ts'
-import { errnoOf, makeDirectory, readRegularFile, writeError } from './generation.ts'
+import { makeDirectory } from './directory.ts'
+import { readRegularFile } from './regular-file.ts'
+import { errnoOf, writeError } from './system-errors.ts'
 
 // One rotation per directory, also between containers on several hosts that share it, where process ids mean nothing
 // and flock may not reach.

@@ -2,7 +2,8 @@ import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { CertgenError } from '../errors.ts'
-import { errnoOf, mostOctets, readRegularFile, tooLarge } from './generation.ts'
+import { mostOctets, readRegularFile, tooLarge } from './regular-file.ts'
+import { errnoOf } from './system-errors.ts'
 
 /**
  * Reads a file that somebody named, which may also be a pipe, as `<(command)` is in a shell: that is read to its end, but

@@ -5,19 +5,17 @@ import { CertgenError } from '../errors.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { encodeKey, readKey } from '../pki/key.ts'
 import { encodeCertificates, readPem } from '../pki/pem.ts'
-import {
-  assertReplaceable,
-  errnoOf,
-  generationTime,
-  hiddenPrefix,
-  readGeneration,
-  readPrevious,
-  repairLinks,
-  settleDelivery,
-  writeGeneration,
-} from './generation.ts'
-import type { FileContent, Generation, WriteOptions } from './generation.ts'
+import { settleDelivery } from './generation/delivery.ts'
+import type { FileContent, Owner } from './generation/fill.ts'
+import { generationTime, hiddenPrefix } from './generation/name.ts'
+import { readGeneration, readOrStandIn, readPrevious } from './generation/read.ts'
+import type { Generation } from './generation/read.ts'
+import { repair } from './generation/repair.ts'
+import type { Repair } from './generation/repair.ts'
+import { assertReplaceable, writeGeneration } from './generation/write.ts'
+import type { WriteOptions, WriteWarning } from './generation/write.ts'
 import { access } from './system-calls.ts'
+import { errnoOf } from './system-errors.ts'
 
 /**
  * The names of a target's files; `combined` is key and chain in one, so that a reader gets both in one open. null: no
@@ -46,7 +44,7 @@ export interface TargetLocation {
   /** The mode of the files that hold the key; 0600 where it is left out. */
   readonly keyMode?: number
   /** Whose the files and a directory that is made are; -1, and what is left out, is whoever runs certgen. */
-  readonly owner?: { readonly uid: number; readonly gid: number }
+  readonly owner?: Owner
   /** A PKCS#12 file beside the others; null takes one away that is there. */
   readonly pkcs12?: { readonly name: string; readonly passphrase: string } | null
 }
@@ -72,6 +70,8 @@ export interface TargetContents {
   readonly conforms: boolean
   /** false: a copy of it elsewhere holds something else, for a run was interrupted between the two. */
   readonly copiesAgree: boolean
+  /** Whether what the place leads to is gone, and this, the newest whole generation, stands in for it until `repair`. */
+  readonly standsIn: boolean
 }
 
 /** Where a leaf is published, whatever keeps it: a directory, or something else that is written as a whole. */
@@ -89,12 +89,12 @@ export interface TargetStore {
   /** Refuses what is known to be refused later, before anything is written. Throws CertgenError `write-failed`. */
   readonly assertWritable: () => Promise<void>
   /**
-   * Swaps a set in. Throws CertgenError `write-failed`, and `conflict` where another run has written since the last read; a
-   * complete generation is there then.
+   * Swaps a set in, in place of what was read last. Throws CertgenError `write-failed`, and `conflict` where another run
+   * has written since then; a complete generation is there in either case.
    */
-  readonly write: (set: EncodedSet, options: TargetWriteOptions) => Promise<void>
-  /** Mends what a crash left around the current generation. True when there was something. */
-  readonly repair: (current: TargetContents) => Promise<boolean>
+  readonly write: (set: EncodedSet, options: TargetWriteOptions) => Promise<readonly WriteWarning[]>
+  /** Mends what a crash left around the current generation. Returns what there was. */
+  readonly repair: (current: TargetContents) => Promise<readonly Repair[]>
   /** Notes what of this generation has still to follow. Throws CertgenError `write-failed`. */
   readonly settle: (current: TargetContents, left: readonly string[]) => Promise<void>
 }
@@ -104,14 +104,20 @@ export type TargetWriteOptions = Pick<WriteOptions, 'now' | 'beforeSwap' | 'unde
 
 export function directoryTarget(location: TargetLocation): TargetStore {
   const { directory } = location
+  /** What the plan was made from, and so what a write may replace; undefined: nobody has looked. */
+  let upon: string | null | undefined
   return {
     path: directory,
     pathOf: (part) => join(directory, fileName(location, part)),
-    read: () => readTarget(location),
+    read: async () => {
+      const generation = await readOrStandIn(directory, payloadNames(location), payloadNames(location))
+      upon = generation?.link ?? null
+      return contents(location, generation)
+    },
     readPrevious: () => readPreviousTarget(location),
     keepsPrevious: true,
     assertWritable: () => assertWritable(location),
-    write: (set, options) => writeTarget(location, set, options),
+    write: (set, options) => writeTarget(location, set, { ...options, ...(upon === undefined ? {} : { upon }) }),
     repair: (current) => repairTarget(location, current),
     settle: ({ generation }, left) => settleDelivery(directory, generation, left),
   }
@@ -141,15 +147,17 @@ export function mirroredTarget(first: TargetStore, copies: readonly TargetStore[
       await Promise.all(all.map((store) => store.assertWritable()))
     },
     write: async (set, options) => {
-      for (const store of all) await store.write(set, options)
+      const warnings: WriteWarning[] = []
+      for (const store of all) warnings.push(...(await store.write(set, options)))
+      return warnings
     },
     repair: async () => {
-      let repaired = false
+      const repairs: Repair[] = []
       for (const store of all) {
         const contents = await store.read()
-        if (contents && (await store.repair(contents))) repaired = true
+        if (contents) repairs.push(...(await store.repair(contents)))
       }
-      return repaired
+      return repairs
     },
   }
 }
@@ -189,10 +197,16 @@ export async function readPreviousTarget(location: TargetLocation): Promise<Targ
 function contents(location: TargetLocation, generation: Generation | null): TargetContents | null {
   if (!generation) return null
   const read = (part: SetPart): Buffer | null => generation.files.get(fileName(location, part)) ?? null
-  const { name, undelivered } = generation
+  const { name, link, undelivered } = generation
   const [ca, cert, key] = [read('ca'), read('cert'), read('key')]
   const conforms = name === '' || conform(location, generation.access)
-  return { ca, cert, key, generation: name, writtenAt: generationTime(name), undelivered, conforms, copiesAgree: true }
+  return {
+    ...{ ca, cert, key, undelivered, conforms },
+    generation: name,
+    writtenAt: generationTime(name),
+    copiesAgree: true,
+    standsIn: link !== null && link !== name,
+  }
 }
 
 function conform(location: TargetLocation, access: Generation['access']): boolean {
@@ -257,12 +271,12 @@ async function assertWritable(location: TargetLocation): Promise<void> {
   }
 }
 
-/** Swaps a set in. Throws CertgenError `write-failed`; the directory then holds a complete generation. */
+/** As TargetStore.write. */
 export async function writeTarget(
   location: TargetLocation,
   set: EncodedSet,
-  options: TargetWriteOptions,
-): Promise<void> {
+  options: TargetWriteOptions & Pick<WriteOptions, 'upon'>,
+): Promise<readonly WriteWarning[]> {
   const { files, keyMode = 0o600, owner } = location
   const payload: FileContent[] = [
     { name: fileName(location, 'ca'), data: set.ca, mode: 0o644 },
@@ -276,13 +290,18 @@ export async function writeTarget(
     payload.push({ name: location.pkcs12.name, data: await pkcs12Of(set, location.pkcs12), mode: keyMode })
   }
   const ownership = owner ? { owner } : {}
-  await writeGeneration(location.directory, payload, { ...options, ...ownership, directoryMode: 0o755 })
+  const written = await writeGeneration(location.directory, payload, {
+    ...options,
+    ...ownership,
+    directoryMode: 0o755,
+  })
+  return written.warnings
 }
 
-/** Repairs the visible links of a target that certgen has written; touches nothing else. True when there was something. */
-async function repairTarget(location: TargetLocation, current: TargetContents): Promise<boolean> {
-  if (current.generation === '') return false
-  return repairLinks(location.directory, payloadNames(location))
+/** Repairs what is around the generation of a target that certgen has written; touches nothing else. */
+async function repairTarget(location: TargetLocation, current: TargetContents): Promise<readonly Repair[]> {
+  if (current.generation === '') return []
+  return repair(location.directory, payloadNames(location), payloadNames(location))
 }
 
 /** Loaded only when used: what makes PKCS#12 is larger than all the rest. */

@@ -29,7 +29,7 @@ afterEach(() => {
   for (const child of running.splice(0)) child.kill('SIGKILL')
 })
 
-const write = (directory: string, set: IssuedSet): Promise<void> =>
+const write = (directory: string, set: IssuedSet): Promise<unknown> =>
   writeTarget(targetAt(directory), set, { now: new Date() })
 
 interface Watching {

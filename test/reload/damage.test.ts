@@ -51,7 +51,7 @@ interface Serving {
 describe.skipIf(missing('openssl'))('a hundred damaged sets in a row', () => {
   it('are all refused, each told of once, and the old one is served throughout', { timeout: 300_000 }, async () => {
     const directory = await mkdtemp(join(scratch, 'hundred-'))
-    const write = (set: IssuedSet | Parameters<typeof writeTarget>[1]): Promise<void> =>
+    const write = (set: IssuedSet | Parameters<typeof writeTarget>[1]): Promise<unknown> =>
       writeTarget(targetAt(directory), set, { now: new Date() })
     await write(good)
     // A poll that comes often would tell of the same failure often.

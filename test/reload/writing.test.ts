@@ -21,12 +21,12 @@ interface Scene {
 
 interface Way {
   readonly name: string
-  readonly before: (scene: Scene, set: IssuedSet) => Promise<void>
-  readonly write: (scene: Scene, set: IssuedSet) => Promise<void>
+  readonly before: (scene: Scene, set: IssuedSet) => Promise<unknown>
+  readonly write: (scene: Scene, set: IssuedSet) => Promise<unknown>
 }
 
 const plain = ({ path }: Scene, set: IssuedSet): Promise<void> => writePlain(path, set)
-const byCertgen = ({ path }: Scene, set: IssuedSet): Promise<void> =>
+const byCertgen = ({ path }: Scene, set: IssuedSet): Promise<unknown> =>
   writeTarget(targetAt(path), set, { now: new Date() })
 
 /** As the kubelet does: a fresh directory, then `..data` renamed over. */

@@ -1,7 +1,19 @@
 import { execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, lstatSync, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, readlink, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  lutimes,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,14 +21,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { CertgenError } from '../../src/errors.ts'
-import {
-  generationTime,
-  readGeneration,
-  readPrevious,
-  repairLinks,
-  writeGeneration,
-} from '../../src/store/generation.ts'
-import type { FileContent, WriteOptions } from '../../src/store/generation.ts'
+import type { FileContent } from '../../src/store/generation/fill.ts'
+import { generationTime } from '../../src/store/generation/name.ts'
+import { readGeneration, readPrevious } from '../../src/store/generation/read.ts'
+import { repair } from '../../src/store/generation/repair.ts'
+import { writeGeneration } from '../../src/store/generation/write.ts'
+import type { WriteOptions } from '../../src/store/generation/write.ts'
 import { bundleFixture } from './fixtures/bundle.ts'
 import { failure } from '../failure.ts'
 
@@ -55,6 +65,12 @@ const at = (...names: string[]): string => join(directory, ...names)
 const text = (...names: string[]): string => readFileSync(at(...names), 'utf8')
 const modeOf = (...names: string[]): number => statSync(at(...names)).mode & 0o7777
 const generations = (): string[] => readdirSync(directory).filter((name) => generationTime(name) !== null)
+
+/** As if it had lain there for so long. */
+async function age(seconds: number, ...names: string[]): Promise<void> {
+  const then = Date.now() / 1000 - seconds
+  for (const name of names) await lutimes(at(name), then, then)
+}
 
 /** Everything in the directory as the system tells it: names, types, modes, inodes, times and link targets. */
 function picture(of = directory): string[] {
@@ -127,11 +143,12 @@ describe('the shape of a written directory', () => {
 })
 
 describe('the generation before', () => {
-  it('stays until the next write, which removes the one before it (I1)', async () => {
+  it('stays until the next write, which removes the one before it once a minute has passed (I1, I8)', async () => {
     const first = await write(pair('1'))
     const second = await write(pair('2'))
     expect(generations().toSorted()).toEqual([first.name, second.name].toSorted())
     expect(text(first.name, 'tls.key')).toBe('key 1')
+    await age(60, first.name, second.name)
     const third = await write(pair('3'))
     expect(generations().toSorted()).toEqual([second.name, third.name].toSorted())
   })
@@ -367,6 +384,7 @@ describe('what is planted in the way', () => {
     await symlink('..2026_01_01_00_00_00.abcdef', at('..data_tmp'))
     await symlink('..data/tls.key', at('..link.123456'))
     await mkdir(at('..2026_01_01_00_00_00.abcdef'))
+    await age(3601, '..link.123456', '..2026_01_01_00_00_00.abcdef')
     await mkdir(at('..lock'))
     const { name } = await write(pair('2'))
     expect(readdirSync(directory)).not.toContain('..link.123456')
@@ -385,7 +403,7 @@ describe('links', () => {
     await symlink('/etc/hostname', at('tls.key'))
     await unlink(at('ca.crt'))
     await writeFile(at('ca.crt'), 'in the way')
-    expect(await repairLinks(directory, ['ca.crt', ...payload])).toBe(true)
+    expect(await repair(directory, ['ca.crt', ...payload], payload)).toEqual(['links'])
     expect(text('ca.crt')).toBe('bundle')
     expect(text('tls.crt')).toBe('certificate 1')
     expect(text('tls.key')).toBe('key 1')
@@ -395,13 +413,13 @@ describe('links', () => {
   it('that are right are left alone: same inodes, same times (I5)', async () => {
     await write(pair('1'))
     const before = [...picture(), statSync(directory).mtimeMs]
-    expect(await repairLinks(directory, payload)).toBe(false)
+    expect(await repair(directory, payload, payload)).toEqual([])
     expect([...picture(), statSync(directory).mtimeMs]).toEqual(before)
   })
 
   it('are not made to nothing (kubernetes 93686)', async () => {
     await write(pair('1'))
-    expect(await repairLinks(directory, ['tls.pem'])).toBe(false)
+    expect(await repair(directory, ['tls.pem'], payload)).toEqual([])
     expect(existsSync(at('tls.pem'))).toBe(false)
   })
 })
@@ -445,6 +463,7 @@ describe('a write that fails', () => {
       expect(files.get('tls.crt')).toHaveLength(200_000)
       expect(files.get('tls.crt')).toEqual(files.get('tls.key'))
     }
+    await age(3601, ...generations())
     await write(pair('after'))
     expect(generations()).toHaveLength(2)
     expect(text('tls.key')).toBe('key after')

@@ -48,7 +48,8 @@ async function runInstall(options: InstallOptions): Promise<void> {
   }
   const { install } = await import('../../rotation/install.ts')
   const { target, lockTimeout } = options
-  const { changed, leaf, carriedOver, findings } = await install({ files, target, lockTimeout }, new Date())
+  const { changed, leaf, carriedOver, findings, warnings } = await install({ files, target, lockTimeout }, new Date())
+  for (const { code, message } of warnings) output.warn(message, { code })
   for (const finding of findings) output.warn(`${finding.path}: ${describeFinding(finding)}`)
   if (output.json) {
     const { subject, sha256, notAfter } = leaf
@@ -58,6 +59,7 @@ async function runInstall(options: InstallOptions): Promise<void> {
       leaf: { subject, sha256, notAfter: notAfter.toISOString() },
       carriedOver: carriedOver?.sha256 ?? null,
       findings: findings.map(findingJson),
+      warnings,
     })
     return
   }

@@ -74,12 +74,14 @@ async function runRollback(name: string | undefined, options: RollbackOptions): 
     { command: 'rollback', ok: followed },
     clock,
   )
+  const warnings = reports.flatMap((report) => report.warnings)
+  for (const { code, message } of warnings) output.warn(message, { code })
   if (unmeasured) output.warn(unmeasured.message)
   if (!followed || unmeasured) process.exitCode = exitCodes.followUpFailed
   if (output.json) {
     const several = reports.length > 1 ? { authorities: reports.map(({ authority }) => authority) } : {}
     const preflight = reports.flatMap((report) => report.preflight)
-    output.document('rollback', { ...first, ...several, leaves, preflight, actions })
+    output.document('rollback', { ...first, ...several, leaves, preflight, actions, warnings })
     return
   }
   output.result(describe(reports, actions, options.dryRun === true).join('\n'))

@@ -46,13 +46,13 @@ export function secretAuthority(
       const authority = parseAuthority(files, { path, pathOf, ...(passphrase === undefined ? {} : { passphrase }) })
       const written = writtenAt(seen)
       const generation = written === null ? '' : (seen.metadata.resourceVersion ?? '')
-      return { ...authority, generation, writtenAt: written }
+      return { ...authority, generation, writtenAt: written, standsIn: false }
     },
     readPrevious: () => {
       const certificate = seen && certificateIn(seen, replacedName, pathOf)
       if (!certificate) return Promise.resolve(null)
       const nothing = { key: null, previous: null, cross: null, next: null }
-      return Promise.resolve({ certificate, ...nothing, generation: '', writtenAt: null })
+      return Promise.resolve({ certificate, ...nothing, generation: '', writtenAt: null, standsIn: false })
     },
     inspect: async (which) => {
       const secret = await (await api()).get<Secret>(ref)
@@ -61,7 +61,7 @@ export function secretAuthority(
       const shown = which === 'current' ? files : new Map(replaced ? [['ca.crt', replaced]] : [])
       if (!secret || shown.size === 0) return null
       const view = viewAuthority(shown, { path, pathOf, ...(passphrase === undefined ? {} : { passphrase }) })
-      return { ...view, generation: '', writtenAt: which === 'current' ? writtenAt(secret) : null }
+      return { ...view, generation: '', writtenAt: which === 'current' ? writtenAt(secret) : null, standsIn: false }
     },
     write: async (authority, { now, beforeSwap }) => {
       await beforeSwap?.()
@@ -73,6 +73,7 @@ export function secretAuthority(
         data: { ...absent, ...present, [replacedName]: replacedBy(authority, seen, pathOf) },
         annotations: { [writtenAtAnnotation]: now.toISOString() },
       })
+      return []
     },
     sync: async () => {
       // What the API server has answered is durable; but another run may have replaced it since.
@@ -80,7 +81,7 @@ export function secretAuthority(
       if (!current || !seen || !sameFiles(current, seen)) throw conflict(ref)
       seen = current
     },
-    repair: () => Promise.resolve(false),
+    repair: () => Promise.resolve([]),
     lock: () => Promise.resolve(null),
   }
 }

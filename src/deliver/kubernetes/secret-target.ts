@@ -33,6 +33,7 @@ export function secretTarget(ref: ObjectRef, api: () => Promise<Api>, reader: Se
       undelivered: undeliveredOf(secret),
       conforms: ca !== null && cert !== null && key !== null,
       copiesAgree: true,
+      standsIn: false,
     }
   }
   return {
@@ -53,9 +54,10 @@ export function secretTarget(ref: ObjectRef, api: () => Promise<Api>, reader: Se
         data: { [names.ca]: ca, [names.cert]: cert, [names.key]: key },
         annotations: { [writtenAtAnnotation]: now.toISOString(), [undeliveredAnnotation]: encode(undelivered) },
       })
+      return []
     },
     // A Secret is whole at every instant.
-    repair: () => Promise.resolve(false),
+    repair: () => Promise.resolve([]),
     settle: async (current, left) => {
       let version = current.generation
       for (let attempt = 1; attempt <= settleAttempts; attempt++) {
