@@ -52,7 +52,7 @@ export async function install(request: InstallRequest, now: Date): Promise<Insta
   const before = await compare(store, set, now)
   // A run with nothing to do needs no lock, and may not leave a trace (I5).
   if (before.same) {
-    const changed = (await store.repair(before.contents)).length > 0
+    const changed = (await store.repair(before.contents)).some((repair) => repair !== 'unwoken')
     return { ...report, changed, carriedOver: before.carriedOver, findings: checked.findings, warnings: [] }
   }
   const lock = await acquireLock(target, { timeoutMs: request.lockTimeout * 1000, directoryMode: targetMode })

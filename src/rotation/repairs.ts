@@ -31,6 +31,10 @@ const words: Readonly<Record<Exclude<Repair, 'generation'>, Warning>> = {
     code: 'watchers-woken',
     message: 'a run was ended before it had told those who watch single files of its swap; they have been told now',
   },
+  unwoken: {
+    code: 'not-woken',
+    message: 'those who watch single files may not have noticed the last swap, and could not be told: restart them',
+  },
 }
 
 /**
@@ -48,5 +52,5 @@ export async function repairKept(
     for (const repair of await target.store.repair(target.contents)) repairs.add(repair)
   }
   const warnings = [...repairs].flatMap((repair) => (repair === 'generation' ? [] : [words[repair]]))
-  return { repaired: repairs.size > 0, warnings }
+  return { repaired: [...repairs].some((repair) => repair !== 'unwoken'), warnings }
 }

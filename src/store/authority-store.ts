@@ -305,8 +305,17 @@ async function writeAuthority(
     leaves === undefined || (await issuedAny(join(generation, names.certificate), leaves))
   const retention = { supersededMs: keptMs, isNeeded }
   // A directory that lets nobody but its owner in.
-  const { warnings } = await writeGeneration(directory, files, { ...options, directoryMode: 0o700, retention })
+  const { warnings } = await writeGeneration(directory, files, {
+    ...{ ...options, retention },
+    directoryMode: 0o700,
+    isWatched: isCertificate,
+  })
   return warnings
+}
+
+/** Who verifies with the root may watch its file; nobody watches the authority's key, of which there are to be few copies. */
+function isCertificate(name: string): boolean {
+  return name.endsWith('.crt')
 }
 
 /** Whether the authority whose certificate is in this file issued any of the leaves; what cannot be told counts as yes. */
@@ -334,5 +343,5 @@ async function repairAuthority(directory: string, authority: StoredAuthority): P
     ...(authority.cross ? [names.cross] : []),
     ...(authority.next ? [names.nextKey, names.nextCertificate] : []),
   ]
-  return repair(directory, present, [names.certificate])
+  return repair(directory, { names: present, essential: [names.certificate], isWatched: isCertificate })
 }

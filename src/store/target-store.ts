@@ -301,7 +301,8 @@ export async function writeTarget(
 /** Repairs what is around the generation of a target that certgen has written; touches nothing else. */
 async function repairTarget(location: TargetLocation, current: TargetContents): Promise<readonly Repair[]> {
   if (current.generation === '') return []
-  return repair(location.directory, payloadNames(location), payloadNames(location))
+  const names = payloadNames(location)
+  return repair(location.directory, { names, essential: names })
 }
 
 /** Loaded only when used: what makes PKCS#12 is larger than all the rest. */

@@ -85,7 +85,9 @@ function isPlaceOf(secret: string, file: string, cwd: string): boolean {
   const isAuthority = /^(?:ca|next)\.key$/.test(basename(secret))
   const names = isAuthority ? ['ca.key', 'next.key'] : ['tls.key', 'tls.pem']
   const sameDirectory = dirname(dirname(file)) === dirname(dirname(secret))
-  return sameDirectory && names.includes(basename(file)) && basename(dirname(file)).startsWith('..')
+  // Written again under a new inode, for those who watch the old one; an authority's key is not.
+  const name = isAuthority ? basename(file) : basename(file).replace(/^\.\.wake\.[0-9a-f]+\./, '')
+  return sameDirectory && names.includes(name) && basename(dirname(file)).startsWith('..')
 }
 
 /** Every file that was made with more than the mode it ends with, or for anybody else to put there or to follow. */

@@ -403,7 +403,7 @@ describe('links', () => {
     await symlink('/etc/hostname', at('tls.key'))
     await unlink(at('ca.crt'))
     await writeFile(at('ca.crt'), 'in the way')
-    expect(await repair(directory, ['ca.crt', ...payload], payload)).toEqual(['links'])
+    expect(await repair(directory, { names: ['ca.crt', ...payload], essential: payload })).toEqual(['links'])
     expect(text('ca.crt')).toBe('bundle')
     expect(text('tls.crt')).toBe('certificate 1')
     expect(text('tls.key')).toBe('key 1')
@@ -413,13 +413,13 @@ describe('links', () => {
   it('that are right are left alone: same inodes, same times (I5)', async () => {
     await write(pair('1'))
     const before = [...picture(), statSync(directory).mtimeMs]
-    expect(await repair(directory, payload, payload)).toEqual([])
+    expect(await repair(directory, { names: payload, essential: payload })).toEqual([])
     expect([...picture(), statSync(directory).mtimeMs]).toEqual(before)
   })
 
   it('are not made to nothing (kubernetes 93686)', async () => {
     await write(pair('1'))
-    expect(await repair(directory, ['tls.pem'], payload)).toEqual([])
+    expect(await repair(directory, { names: ['tls.pem'], essential: payload })).toEqual([])
     expect(existsSync(at('tls.pem'))).toBe(false)
   })
 })

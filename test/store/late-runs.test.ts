@@ -164,10 +164,10 @@ describe('a ..data that leads nowhere', () => {
     const first = await write('first')
     const second = await write('second')
     await rm(at(second.name), { recursive: true })
-    expect(await repair(directory, names, names)).toEqual(['generation'])
+    expect(await repair(directory, { names, essential: names })).toEqual(['generation'])
     expect(readlinkSync(at('..data'))).toBe(first.name)
     expect(text('tls.key')).toBe('first')
-    expect(await repair(directory, names, names)).toEqual([])
+    expect(await repair(directory, { names, essential: names })).toEqual([])
   })
 
   it('is written over by the next write, for which what stood in is the generation before', async () => {
@@ -184,7 +184,7 @@ describe('a ..data that leads nowhere', () => {
     await mkdir(at('..2026_11_25_00_00_00.abcdef'))
     await rm(at(readlinkSync(at('..data'))), { recursive: true })
     expect(await failure(readOrStandIn(directory, names, names))).toMatchObject({ code: 'unreadable' })
-    expect(await repair(directory, names, names)).toEqual([])
+    expect(await repair(directory, { names, essential: names })).toEqual([])
   })
 })
 
@@ -221,13 +221,13 @@ describe('waking who watches', () => {
   it('is made up for by repair where a run was ended before it could, and only there', async () => {
     const first = await write('first')
     const second = await write('second')
-    expect(await repair(directory, names, names)).toEqual([])
+    expect(await repair(directory, { names, essential: names })).toEqual([])
     // As they were before they were written again: older than what took their place.
     for (const name of names) await age(60, join(first.name, name))
     const before = inode(first.name, 'tls.key')
-    expect(await repair(directory, names, names)).toEqual(['watchers'])
+    expect(await repair(directory, { names, essential: names })).toEqual(['watchers'])
     expect(inode(first.name, 'tls.key')).not.toBe(before)
-    expect(await repair(directory, names, names)).toEqual([])
+    expect(await repair(directory, { names, essential: names })).toEqual([])
     expect(readlinkSync(at('..data'))).toBe(second.name)
   })
 

@@ -3,19 +3,19 @@ import { join } from 'node:path'
 import { syncDirectory } from '../directory.ts'
 import { lstat, readlink, remove, rename, stat, symlink, unlink } from '../system-calls.ts'
 import { errnoOf, orNull } from '../system-errors.ts'
-import { current, hiddenPrefix, linkPrefix, uniqueName } from './name.ts'
+import { current, hiddenPrefix, linkPrefix } from './name.ts'
 
 /**
  * Makes the visible links that are missing or wrong, of those names that the current generation has. Returns whether
- * there were any; otherwise nothing is touched.
+ * there were any; otherwise nothing is touched. `tag`: the writer's.
  */
-export async function makeLinks(directory: string, names: readonly string[]): Promise<boolean> {
+export async function makeLinks(directory: string, names: readonly string[], tag: string): Promise<boolean> {
   let made = false
   for (const name of names) {
     if (name.startsWith(hiddenPrefix) || (await isOwnLink(directory, name))) continue
     // A link to nothing helps nobody (kubernetes 93686).
     if (!(await orNull(lstat(join(directory, current, name))))) continue
-    await replaceByLink(directory, name)
+    await replaceByLink(directory, name, tag)
     made = true
   }
   if (made) await syncDirectory(directory)
@@ -23,8 +23,8 @@ export async function makeLinks(directory: string, names: readonly string[]): Pr
 }
 
 /** By rename, so that the name is never missing. */
-export async function replaceByLink(directory: string, name: string): Promise<void> {
-  const temporary = join(directory, uniqueName(linkPrefix))
+async function replaceByLink(directory: string, name: string, tag: string): Promise<void> {
+  const temporary = join(directory, `${linkPrefix}${tag}.${name}`)
   await symlink(`${current}/${name}`, temporary)
   try {
     await rename(temporary, join(directory, name))

@@ -5,9 +5,9 @@ import { randomBytes } from 'node:crypto'
 
 /** The link to the current generation. */
 export const current = '..data'
-/** What becomes `..data` by the rename, each with an end of its own. Kubernetes, and certgen before, had none. */
+/** What becomes `..data` by the rename, followed by its writer's tag. Kubernetes, and certgen before, had no tag. */
 export const nextPrefix = '..data_tmp'
-/** What becomes a visible link by a rename. */
+/** What becomes a visible link by a rename, followed by its writer's tag and its name. */
 export const linkPrefix = '..link.'
 /** Of files that are in a generation only, and that no link in the directory shows. */
 export const hiddenPrefix = '..hidden.'
@@ -37,7 +37,12 @@ export function makeName(now: Date): string {
   return `..${now.toISOString().slice(0, 19).replaceAll(/[-T:]/g, '_')}.${randomBytes(4).toString('hex')}`
 }
 
-/** A name that nobody else has made. */
-export function uniqueName(prefix: string): string {
-  return `${prefix}${randomBytes(6).toString('hex')}`
+/** What the temporary names of the writer of a generation are told apart by: no two generations have the same. */
+export function tagOf(name: string): string {
+  return name.slice(name.lastIndexOf('.') + 1)
+}
+
+/** The tag of a writer that makes no generation. */
+export function makeTag(): string {
+  return randomBytes(6).toString('hex')
 }

@@ -3,7 +3,7 @@ import { CertgenError } from '../../errors.ts'
 import { syncDirectory } from '../directory.ts'
 import { lstat, readEntries, rename, symlink, unlink } from '../system-calls.ts'
 import { errnoOf, orNull } from '../system-errors.ts'
-import { current, nextPrefix, uniqueName } from './name.ts'
+import { current, nextPrefix, tagOf } from './name.ts'
 import { readCurrentLink } from './read.ts'
 
 export interface SwapOptions {
@@ -31,8 +31,9 @@ export async function swap(
   name: string,
   expected: string | null,
   { beforeSwap }: SwapOptions,
+  tag = tagOf(name),
 ): Promise<void> {
-  const own = uniqueName(`${nextPrefix}.`)
+  const own = `${nextPrefix}.${tag}`
   try {
     await symlink(name, join(directory, own)) // a
     await removeOthers(directory, own) // b

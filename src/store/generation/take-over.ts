@@ -4,7 +4,7 @@ import { unlink } from '../system-calls.ts'
 import { fillGeneration } from './fill.ts'
 import type { FileContent, Owner } from './fill.ts'
 import { isOwnLink, makeLinks, visibleFile } from './links.ts'
-import { current, makeName } from './name.ts'
+import { current, makeName, tagOf } from './name.ts'
 import { readCurrentLink } from './read.ts'
 import { swap } from './swap.ts'
 import type { SwapOptions } from './swap.ts'
@@ -44,7 +44,7 @@ export async function takeOver(
       ...(owner ? { owner } : {}),
     })
     await swap(directory, name, null, options)
-    await makeLinks(directory, namesOf(copies))
+    await makeLinks(directory, namesOf(copies), tagOf(name))
     return name
   } catch (error) {
     await giveBack(directory, name, namesOf(copies), options)

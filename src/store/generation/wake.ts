@@ -1,13 +1,21 @@
-import { constants } from 'node:fs'
 import { join } from 'node:path'
-import { readRegularFile } from '../regular-file.ts'
-import { lstat, readEntries, remove, rename } from '../system-calls.ts'
+import { lstat, readEntries, renewInode, renewLink } from '../system-calls.ts'
 import { orNull } from '../system-errors.ts'
-import { writeNewFiles } from './fill.ts'
-import { isOwnLink, replaceByLink } from './links.ts'
-import { hiddenPrefix, uniqueName } from './name.ts'
+import { current, hiddenPrefix, linkPrefix } from './name.ts'
 
 const wakePrefix = '..wake.'
+
+/** A swap that has been made. */
+export interface Waking {
+  /** The files of the new generation. */
+  readonly names: readonly string[]
+  /** The generation that it took the place of. */
+  readonly previous: string | null
+  /** The writer's. */
+  readonly tag: string
+  /** Which files of the generation before are worth it; default: all. */
+  readonly isWatched?: (name: string) => boolean
+}
 
 /**
  * Tells those of a swap who do not watch the directory for `..data`. Nothing that anybody reads changes by it.
@@ -18,18 +26,24 @@ const wakePrefix = '..wake.'
  * b. Every visible link is renamed onto itself, so that who looks for the file's own name among the directory's events
  *    (ZooKeeper) sees it.
  *
- * Who polls by time, size, inode or content needs neither. Throws the system's errors; whatever has been done by then is
- * of use.
+ * Who polls by time, size, inode or content needs neither. None of it is waited for on the disk: it is the generation
+ * before, and cost and delay of a rotation would double. Throws the system's errors; whatever has been done by then is of
+ * use.
  */
 export async function wakeWatchers(
   directory: string,
-  names: readonly string[],
-  previous: string | null,
+  { names, previous, tag, isWatched = () => true }: Waking,
 ): Promise<void> {
-  if (previous !== null) await renewInodes(join(directory, previous)) // a
+  const generation = previous === null ? null : join(directory, previous)
+  // A later run may have removed it: who watched it has been told by that.
+  const entries = generation === null ? [] : ((await orNull(readEntries(generation))) ?? [])
+  for (const { name } of generation === null ? [] : entries.filter((entry) => entry.isFile())) {
+    if (generation === null || name.startsWith('..') || !isWatched(name)) continue
+    await orNull(renewInode(join(generation, name), join(generation, `${wakePrefix}${tag}.${name}`))) // a
+  }
   for (const name of names) {
-    // b. Where the name is something else by now, that is somebody's choice.
-    if (!name.startsWith(hiddenPrefix) && (await isOwnLink(directory, name))) await replaceByLink(directory, name)
+    if (name.startsWith(hiddenPrefix)) continue
+    await renewLink(join(directory, name), `${current}/${name}`, join(directory, `${linkPrefix}${tag}.${name}`)) // b
   }
 }
 
@@ -48,23 +62,4 @@ export async function isWoken(
     if (now) return before.mtimeMs >= now.mtimeMs
   }
   return true
-}
-
-async function renewInodes(generation: string): Promise<void> {
-  // A later run has removed it: who watched it has been told by that.
-  for (const entry of (await orNull(readEntries(generation))) ?? []) {
-    if (!entry.isFile() || entry.name.startsWith('..')) continue
-    const file = await readRegularFile(join(generation, entry.name), constants.O_NOFOLLOW)
-    if (!file) continue
-    const { mode, uid, gid } = file.access
-    const name = uniqueName(wakePrefix)
-    const owner = { uid, gid }
-    try {
-      await writeNewFiles(generation, [{ name, data: file.data, mode, owner }], undefined)
-      await rename(join(generation, name), join(generation, entry.name))
-    } catch (error) {
-      await remove(join(generation, name))
-      throw error
-    }
-  }
 }

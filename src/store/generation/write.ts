@@ -6,7 +6,7 @@ import { orNull, reasonOf, singleMountHint, writeError } from '../system-errors.
 import { fillGeneration } from './fill.ts'
 import type { FileContent } from './fill.ts'
 import { makeLinks, removeDroppedLinks, visibleFile } from './links.ts'
-import { current, hiddenPrefix, makeName } from './name.ts'
+import { current, hiddenPrefix, makeName, tagOf } from './name.ts'
 import { newestWhole, readCurrentLink } from './read.ts'
 import { conflict, swap } from './swap.ts'
 import { takeOver } from './take-over.ts'
@@ -14,6 +14,7 @@ import type { TakeOverOptions } from './take-over.ts'
 import { defaultRetention, discardUnpublished, tidy } from './tidy.ts'
 import type { Retention } from './tidy.ts'
 import { wakeWatchers } from './wake.ts'
+import type { Waking } from './wake.ts'
 
 export interface WriteOptions extends TakeOverOptions {
   /** The instant that names the generation. */
@@ -25,6 +26,8 @@ export interface WriteOptions extends TakeOverOptions {
   /** What has to follow the swap, published with it: see Generation. */
   readonly undelivered?: readonly string[]
   readonly retention?: Retention
+  /** As Waking.isWatched. */
+  readonly isWatched?: (name: string) => boolean
 }
 
 /** What a write could not do beside the swap, which stands; for people. */
@@ -66,22 +69,23 @@ export async function writeGeneration(
 ): Promise<Written> {
   const names = namesOf(files)
   requirePlainNames(names)
-  const { directoryMode, owner, undelivered = [] } = options
+  const { directoryMode, owner, undelivered = [], isWatched } = options
+  const watched = isWatched ? { isWatched } : {}
   const name = makeName(options.now)
   const created: string[] = []
   try {
     await assertReplaceable(directory, names) // 1
     created.push(...(await makeDirectory(directory, directoryMode))) // 1
     await settleMode(directory, options, created.length > 0) // 1
-    const { link, previous } = await settlePresent(directory, files, options) // 2
+    const { link, previous } = await settlePresent(directory, files, options, tagOf(name)) // 2
     await fillGeneration(directory, {
       ...{ name, files, previous, undelivered, directoryMode },
       ...(owner ? { owner } : {}),
     }) // 3
     await swap(directory, name, link, options) // 4
-    await makeLinks(directory, names) // 5
+    await makeLinks(directory, names, tagOf(name)) // 5
     await removeDroppedLinks(directory, names, await readEntries(directory)) // 5
-    const warnings = await wake(directory, names, previous) // 6
+    const warnings = await wake(directory, { names, previous, tag: tagOf(name), ...watched }) // 6
     return { name, warnings, leftovers: await tidyIfHeld(directory, name, options) } // 7
   } catch (error) {
     throw await abandon(directory, name, created, error)
@@ -153,6 +157,7 @@ async function settlePresent(
   directory: string,
   files: readonly FileContent[],
   options: WriteOptions,
+  tag: string,
 ): Promise<{ readonly link: string | null; readonly previous: string | null }> {
   const link = await readCurrentLink(directory)
   if (options.upon !== undefined && link !== options.upon) throw conflict(directory)
@@ -164,18 +169,14 @@ async function settlePresent(
   if (!(await orNull(lstat(join(directory, link))))) return { link, previous: await newestWhole(directory, []) }
   // Links that a crash left out, or an interrupted take-over, are made before the swap: a name that is still an ordinary
   // file would not go with it.
-  await makeLinks(directory, namesOf(files))
+  await makeLinks(directory, namesOf(files), tag)
   return { link, previous: link }
 }
 
 /** Step 6. */
-async function wake(
-  directory: string,
-  names: readonly string[],
-  previous: string | null,
-): Promise<readonly WriteWarning[]> {
+async function wake(directory: string, waking: Waking): Promise<readonly WriteWarning[]> {
   try {
-    await wakeWatchers(directory, names, previous)
+    await wakeWatchers(directory, waking)
     return []
   } catch (error) {
     const message = `${directory} is written, but who watches single files in it may not notice: ${reasonOf(error)}`
