@@ -9,19 +9,10 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { build } from 'esbuild'
+import { apart, fileOf, packagesApart, reexport } from './packages-apart.js'
 
 const run = promisify(execFile)
 const { version } = JSON.parse(await readFile('package.json', 'utf8'))
-
-/** Large packages that only some commands need, and what is imported of each. */
-const rarelyUsed = {
-  '@kubernetes/client-node': "export * from '@kubernetes/client-node'",
-  ora: "export { default } from 'ora'",
-  pkijs: "export * from 'pkijs'",
-  yaml: "export * from 'yaml'",
-  zod: "export * from 'zod'",
-}
-const fileOf = (name) => `${name.replaceAll(/[@/]/g, '-').replace(/^-/, '')}.cjs`
 
 const common = {
   bundle: true,
@@ -43,18 +34,6 @@ const esModule = {
   },
 }
 
-/** Leaves the rarely used packages to their own files. */
-const apart = {
-  name: 'apart',
-  setup: ({ onResolve }) => {
-    const names = Object.keys(rarelyUsed).join('|')
-    onResolve({ filter: new RegExp(`^(${names})$`) }, ({ path }) => ({
-      path: `./packages/${fileOf(path)}`,
-      external: true,
-    }))
-  },
-}
-
 // Built beside and moved into place, for a program that runs meanwhile loads its parts when it needs them.
 const fresh = resolve(await mkdtemp('dist.'))
 await Promise.all([
@@ -64,11 +43,12 @@ await Promise.all([
     outdir: fresh,
     plugins: [apart],
   }),
-  ...Object.entries(rarelyUsed).map(([name, contents]) =>
+  ...packagesApart.map(async (name) =>
     build({
       ...commonJs,
-      stdin: { contents, resolveDir: '.' },
-      outfile: `${fresh}/packages/${fileOf(name)}`,
+      // As a module of Node's: what a CommonJS package exports is its default export.
+      stdin: { contents: await reexport(name), resolveDir: '.', sourcefile: 'package.mjs' },
+      outfile: `${fresh}/${fileOf(name)}`,
       outExtension: {},
     }),
   ),

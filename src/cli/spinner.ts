@@ -33,7 +33,11 @@ export async function createSpinner(options: OutputOptions): Promise<Spinner> {
         say(`waiting for another certgen: pid ${pid} on ${host}`)
       },
       step: (step, done, total) => {
-        spinner?.start(step === 'write' ? `writing ${done} of ${total}` : `${steps[step]} (${total} leaves)`)
+        spinner?.start(
+          step === 'write'
+            ? `writing ${done} of ${total}`
+            : `${steps[step]} (${total} ${total === 1 ? 'leaf' : 'leaves'})`,
+        )
       },
       written: ({ name, path, reason }) => {
         if (verbose) log.write('info', `${path}: ${reasons[reason]}`, { name, target: path, reason })

@@ -39,6 +39,7 @@ const unfinished = {
   'earlier-authority': 'an interrupted rotation left it with a leaf of the earlier authority',
   'root-missing': 'an interrupted rotation left it without a root that peers already use',
   'copies-differ': 'an interrupted rotation left its copies with different contents',
+  'generation-lost': 'its ..data leads nowhere: the next certgen leads it to the newest whole generation',
   'second-run': 'every bundle trusts the next authority: the second run may begin',
 } as const
 

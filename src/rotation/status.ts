@@ -45,8 +45,8 @@ export type Attention =
   | { readonly code: 'not-yet-valid'; readonly until: Date }
   /** It is whole, but peers refuse it. */
   | { readonly code: 'unusable'; readonly findings: readonly Finding[] }
-  /** An interrupted rotation is to be finished, or the second run of a staged one may begin. */
-  | { readonly code: 'unfinished'; readonly part: Unfinished | 'second-run' }
+  /** An interrupted rotation is to be finished, the second run of a staged one may begin, or `..data` leads nowhere. */
+  | { readonly code: 'unfinished'; readonly part: Unfinished | 'second-run' | 'generation-lost' }
   /** What has to follow its last write has not succeeded yet. */
   | { readonly code: 'undelivered'; readonly followUps: readonly string[] }
   /** `carry-over`: only of the previous authority's certificate beside the leaf, which has ended. */
@@ -256,12 +256,15 @@ function attentionTo(
     ...(damage.length > 0 ? [{ code: 'damaged', message: null, findings: damage } as const] : []),
     ...dates,
     ...(faults.length > 0 ? [{ code: 'unusable', findings: faults } as const] : []),
+    ...(contents.standsIn ? [lostGeneration] : []),
     ...(part ? [{ code: 'unfinished', part } as const] : []),
     ...(contents.undelivered.length > 0 ? [{ code: 'undelivered', followUps: contents.undelivered } as const] : []),
     ...(dates.length === 0 ? judgeDue(leafDue, endedCarryOver(target, now), now) : []),
     ...(drift ? [{ code: 'drift', part: drift } as const] : []),
   ]
 }
+
+const lostGeneration: Attention = { code: 'unfinished', part: 'generation-lost' }
 
 function judgeDue(leafDue: Date | null, ended: Certificate | undefined, now: Date): Attention[] {
   if (leafDue && now >= leafDue) return [{ code: 'due', part: 'certificate', since: leafDue }]
@@ -302,6 +305,7 @@ function judgeAuthority(
   if (error) attention.push({ code: 'unreadable', error })
   else if (!view) attention.push({ code: 'missing' })
   else {
+    if (view.standsIn) attention.push(lostGeneration)
     if (view.fault) attention.push({ code: 'damaged', message: view.fault.message, findings: view.fault.findings })
     const dates = roots ? judgeDates(roots.certificate, now) : []
     attention.push(...dates)

@@ -91,9 +91,9 @@ export const access = (path: string, mode?: number): Promise<void> => atOnce(() 
 
 /**
  * Gives a regular file a new inode with the same content, mode and owner, by way of `temporary`, and by a rename, so that
- * the name is never missing. Nothing is made durable. A link is not followed.
+ * the name is never missing. Nothing is made durable. A link is not followed. Throws for more than `mostOctets`.
  */
-export const renewInode = (path: string, temporary: string): Promise<void> =>
+export const renewInode = (path: string, temporary: string, mostOctets: number): Promise<void> =>
   atOnce(() => {
     const source = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
     let found: Stats
@@ -101,6 +101,7 @@ export const renewInode = (path: string, temporary: string): Promise<void> =>
     try {
       found = fstatSync(source)
       if (!found.isFile()) return
+      if (found.size > mostOctets) throw new Error(`${path} is too large`)
       data = readFileSync(source)
     } finally {
       closeSync(source)

@@ -42,7 +42,7 @@ function appearance(directory: string, name: string): Promise<void> {
 describe.skipIf(noPrograms)('a target that is removed half-way (I4)', () => {
   it.each([
     ['as its generation is begun', 'after', 'mkdir', /^beta\/\.\.2/],
-    ['before its swap', 'before', 'rename', /^beta\/\.\.data_tmp$/],
+    ['before its swap', 'before', 'rename', /^beta\/\.\.data_tmp\.\w+$/],
     ['after its swap', 'before', 'fsync', /^beta$/],
   ] as const)('%s, does no harm to the others and is reported', async (_name, when, call, pattern) => {
     const run = rehearsal.copy()
@@ -108,10 +108,11 @@ describe.skipIf(noPrograms || cannotMount())('a file system', () => {
     const run = rehearsal.copy()
     const beta = join(run.dir, 'beta')
     mount('--bind', beta, beta)
-    const sealed = appearance(join(run.dir, 'ca'), '..data_tmp').then(() => {
+    const point = pointAt('rename', /^ca\/\.\.data_tmp\.\w+$/)
+    const sealed = appearance(join(run.dir, 'ca'), point.path.slice('ca/'.length)).then(() => {
       output('mount', '-o', 'remount,bind,ro', beta)
     })
-    const outcome = await pause(run, pointAt('rename', /^ca\/\.\.data_tmp$/), 'before')
+    const outcome = await pause(run, point, 'before')
     await sealed
     expect(outcome.code).toBe(5)
     expect(outcome.stderr).toContain(beta)

@@ -47,21 +47,45 @@ describe.skipIf(missing('strace', 'openssl'))('a rotation that is refused or kil
   it('is traced whole: the lock, the authority and each target, by every kind of call', () => {
     const { points } = rehearsal
     const kinds = [...new Set(points.map(({ call }) => call))].sort()
-    expect(kinds).toEqual(['fchmod', 'fsync', 'mkdir', 'openat', 'rename', 'rmdir', 'symlink', 'unlink', 'write'])
-    const renamed = points
-      .filter(({ call }) => call === 'rename')
-      .map(({ path }) => path.replace(/\.[0-9a-f]{32}$/, ''))
-    expect(renamed).toEqual(['ca/..lock', ...['ca', 'alpha', 'beta', 'gamma'].map((name) => `${name}/..data_tmp`)])
+    expect(kinds).toEqual([
+      ...['fchmod', 'fchown', 'fsync', 'mkdir', 'openat', 'rename', 'rmdir', 'symlink', 'unlink', 'write'],
+    ])
+    const renamed = points.filter(({ call }) => call === 'rename').map(({ path }) => path)
+    const swapped = renamed.filter((path) => !/\/\.\.(?:wake|link)\./.test(path))
+    expect(swapped.map((path) => path.replace(/\.[0-9a-f]+$/, ''))).toEqual([
+      'ca/..lock',
+      ...['ca', 'alpha', 'beta', 'gamma'].map((name) => `${name}/..data_tmp`),
+    ])
+    // Each file of the generation before and each visible link, for those who watch them; of the authority no key.
+    const woken = renamed.filter((path) => !swapped.includes(path))
+    const files = (name: string): string[] =>
+      woken.filter((path) => path.startsWith(`${name}/`)).map((path) => path.replace(/^.*\.\.(\w+)\.\w+\./, '$1 '))
+    const visible = ['ca.crt', 'tls.crt', 'tls.key', 'tls.pem']
+    for (const name of ['alpha', 'beta', 'gamma']) {
+      expect(files(name).sort()).toEqual([
+        ...visible.map((file) => `link ${file}`),
+        ...visible.map((file) => `wake ${file}`),
+      ])
+    }
+    const certificates = ['ca.crt', 'cross.crt', 'previous.crt']
+    expect(
+      files('ca')
+        .filter((file) => file.startsWith('wake'))
+        .sort(),
+    ).toEqual(certificates.map((file) => `wake ${file}`))
   })
 
   it('makes every file durable before it can be seen, and the authority before its leaves', () => {
     const { points } = rehearsal
     const find = (call: string, path: string, from = 0): number =>
       points.findIndex((point, index) => index >= from && point.call === call && point.path === path)
-    const swapOf = (name: string): number => find('rename', `${name}/..data_tmp`)
+    const swapOf = (name: string): number =>
+      points.findIndex(({ call, path }) => call === 'rename' && path.startsWith(`${name}/..data_tmp.`))
     for (const name of ['ca', 'alpha', 'beta', 'gamma']) {
       const swap = swapOf(name)
-      const created = points.filter(({ call, path }) => call === 'openat' && path.startsWith(`${name}/..2`))
+      const created = points.filter(
+        ({ call, path }) => call === 'openat' && path.startsWith(`${name}/..2`) && !path.includes('/..wake.'),
+      )
       expect(created).toHaveLength(5)
       const generation = created[0]!.path.split('/').slice(0, 2).join('/')
       for (const { path } of created) {
@@ -81,7 +105,7 @@ describe.skipIf(missing('strace', 'openssl'))('a rotation that is refused or kil
     const { hit } = await inject(run, { call: 'fsync', path: 'ca', nth: 1 }, 'SIGKILL')
     const finishing = { ...run, args: [], instant: new Date(run.instant.getTime() + 1000) }
     const points = await traceCalls(finishing)
-    const swap = points.findIndex(({ call, path }) => call === 'rename' && path === 'alpha/..data_tmp')
+    const swap = points.findIndex(({ call, path }) => call === 'rename' && path.startsWith('alpha/..data_tmp.'))
     expect({ hit, swapped: swap !== -1 }).toEqual({ hit: true, swapped: true })
     expect(points.slice(0, swap)).toContainEqual({ call: 'fsync', path: 'ca', nth: 1 })
   })

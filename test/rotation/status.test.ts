@@ -273,9 +273,33 @@ describe("the old authority's end", () => {
   })
 })
 
+describe('a ..data that leads nowhere', () => {
+  it('is unfinished, and judged by the newest whole generation, until a plain run mends it and says so', async () => {
+    const cwd = await makeFleet('client', 'server')
+    for (const name of ['ca', 'client']) {
+      rmSync(join(target(cwd, name), '..data'))
+      symlinkSync('..2020_01_01_00_00_00.00000000', join(target(cwd, name), '..data'))
+    }
+    const report = await status(statusRequest(cwd), new Date())
+    const lost = { code: 'unfinished', part: 'generation-lost' }
+    expect(states(report)).toEqual({ client: 'unfinished', server: 'ok' })
+    expect(targetOf(report, 'client').attention).toEqual([lost])
+    expect(report.authorities[0]!.attention).toEqual([lost])
+    const { code, stdout, stderr } = await certgen(['--json'], { cwd })
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({
+      changed: true,
+      warnings: [{ code: 'generation-lost' }, { code: 'generation-lost' }],
+    })
+    expect(stderr).toContain('certs/client/..data led nowhere')
+    expect((await status(statusRequest(cwd), new Date())).ok).toBe(true)
+    expect((await certgen(['--json'], { cwd })).stdout).toContain('"changed": false')
+  })
+})
+
 describe('what cannot be read', () => {
   it('is a row like any other, with its findings, and the others are judged', async () => {
-    const cwd = await makeFleet('cut', 'dangling', 'mismatch', 'server')
+    const cwd = await makeFleet('astray', 'cut', 'mismatch', 'server')
     const whole = readFileSync(join(target(cwd, 'cut'), 'tls.crt'), 'utf8')
     overwriteGeneration(target(cwd, 'cut'), 'tls.crt', whole.slice(0, 300))
     overwriteGeneration(
@@ -283,18 +307,21 @@ describe('what cannot be read', () => {
       'tls.key',
       readFileSync(join(target(cwd, 'server'), 'tls.key'), 'utf8'),
     )
-    rmSync(join(target(cwd, 'dangling'), '..data'))
-    symlinkSync('..2020_01_01_00_00_00.00000000', join(target(cwd, 'dangling'), '..data'))
+    rmSync(join(target(cwd, 'astray'), '..data'))
+    symlinkSync('/etc', join(target(cwd, 'astray'), '..data'))
     const request = requestFor(join(cwd, 'certs'))
     expect((await failure(takeSnapshot(request, new Date()))).code).toBe('unreadable')
     const report = await status(statusRequest(cwd), new Date())
-    expect(states(report)).toEqual({ dangling: 'unreadable', cut: 'damaged', mismatch: 'damaged', server: 'ok' })
+    expect(states(report)).toEqual({ astray: 'unreadable', cut: 'damaged', mismatch: 'damaged', server: 'ok' })
     expect(targetOf(report, 'cut')).toMatchObject({ leaf: null, findings: [{ code: 'pem-damaged' }] })
     expect(targetOf(report, 'mismatch').attention).toMatchObject([
       { code: 'damaged', findings: [{ code: 'key-mismatch', path: join(target(cwd, 'mismatch'), 'tls.key') }] },
     ])
-    expect(targetOf(report, 'dangling').attention).toMatchObject([
-      { code: 'unreadable', error: { code: 'unreadable', message: expect.stringContaining('is missing') as string } },
+    expect(targetOf(report, 'astray').attention).toMatchObject([
+      {
+        code: 'unreadable',
+        error: { code: 'unreadable', message: expect.stringContaining('points outside') as string },
+      },
     ])
   })
 

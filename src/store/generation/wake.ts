@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { mostOctets } from '../regular-file.ts'
 import { lstat, readEntries, renewInode, renewLink } from '../system-calls.ts'
 import { orNull } from '../system-errors.ts'
 import { current, hiddenPrefix, linkPrefix } from './name.ts'
@@ -34,16 +35,19 @@ export async function wakeWatchers(
   directory: string,
   { names, previous, tag, isWatched = () => true }: Waking,
 ): Promise<void> {
-  const generation = previous === null ? null : join(directory, previous)
-  // A later run may have removed it: who watched it has been told by that.
-  const entries = generation === null ? [] : ((await orNull(readEntries(generation))) ?? [])
-  for (const { name } of generation === null ? [] : entries.filter((entry) => entry.isFile())) {
-    if (generation === null || name.startsWith('..') || !isWatched(name)) continue
-    await orNull(renewInode(join(generation, name), join(generation, `${wakePrefix}${tag}.${name}`))) // a
-  }
+  if (previous !== null) await renewInodes(join(directory, previous), tag, isWatched) // a
   for (const name of names) {
     if (name.startsWith(hiddenPrefix)) continue
     await renewLink(join(directory, name), `${current}/${name}`, join(directory, `${linkPrefix}${tag}.${name}`)) // b
+  }
+}
+
+async function renewInodes(generation: string, tag: string, isWatched: (name: string) => boolean): Promise<void> {
+  // A later run may have removed it: who watched it has been told by that.
+  for (const entry of (await orNull(readEntries(generation))) ?? []) {
+    const { name } = entry
+    if (!entry.isFile() || name.startsWith('..') || !isWatched(name)) continue
+    await orNull(renewInode(join(generation, name), join(generation, `${wakePrefix}${tag}.${name}`), mostOctets))
   }
 }
 
