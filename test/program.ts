@@ -49,8 +49,15 @@ export function certgen(args: readonly string[], options: RunOptions = {}): Prom
   })
 }
 
-export function start(args: readonly string[], options: RunOptions = {}): ChildProcess {
-  return spawn(process.execPath, [bin, ...args], { cwd: options.cwd, env: environment(options.env) })
+/** `channel`: its descriptor 3 is a socket, `stdio[3]` here, for what is preloaded into it. */
+export function start(
+  args: readonly string[],
+  options: RunOptions & { readonly channel?: boolean } = {},
+): ChildProcess {
+  const { cwd, env, through = [], channel = false } = options
+  const [program = '', ...rest] = [...through, process.execPath, bin, ...args]
+  const stdio = Array<'pipe'>(channel ? 4 : 3).fill('pipe')
+  return spawn(program, rest, { cwd, env: environment(env), stdio })
 }
 
 export interface JsonReport extends FleetReport {

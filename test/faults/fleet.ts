@@ -112,7 +112,7 @@ function judgeOutcome(dir: string, { code, stdout, stderr }: Outcome): string[] 
   return violations
 }
 
-function findKeys(dir: string): string[] {
+export function findKeys(dir: string): string[] {
   return readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name))
@@ -161,23 +161,23 @@ function isNewAuthority(before: Fleet, { authority }: Fleet): boolean {
   )
 }
 
-function isWholeTarget(files: Files): boolean {
+export function isWholeTarget(files: Files): boolean {
   const [leaf] = certificates(files.get('tls.crt'))
   const [key, cert, combined] = ['tls.key', 'tls.crt', 'tls.pem'].map((name) => files.get(name))
   if (!leaf || !key || !cert || !combined) return false
   return matches(leaf, key) && combined.equals(Buffer.concat([key, cert]))
 }
 
-function matches(certificate: X509Certificate, key: Buffer | undefined): boolean {
+export function matches(certificate: X509Certificate, key: Buffer | undefined): boolean {
   return key !== undefined && certificate.checkPrivateKey(createPrivateKey(key))
 }
 
-function certificates(pem: Buffer | undefined): X509Certificate[] {
+export function certificates(pem: Buffer | undefined): X509Certificate[] {
   const blocks = pem?.toString().match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
   return blocks.map((block) => new X509Certificate(block))
 }
 
-function verifies(target: string): boolean {
+export function verifies(target: string): boolean {
   const [ca, cert] = ['ca.crt', 'tls.crt'].map((name) => join(target, name)) as [string, string]
   try {
     return output('openssl', 'verify', '-x509_strict', '-CAfile', ca, '-untrusted', cert, cert).includes(': OK')
@@ -191,7 +191,7 @@ function sameFiles(a: Files, b: Files | undefined): boolean {
 }
 
 /** One plain run makes one authority of all, and the next has nothing to do (I5). */
-async function judgeConvergence(dir: string): Promise<string[]> {
+export async function judgeConvergence(dir: string): Promise<string[]> {
   const mended = await certgen(['--dir', dir])
   if (mended.code !== 0) return [`the next run exits ${String(mended.code)}: ${mended.stderr}`]
   const violations: string[] = []

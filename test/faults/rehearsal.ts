@@ -14,9 +14,11 @@ export interface Rehearsal {
   readonly copy: (parent?: string) => TracedRun
 }
 
-export async function rehearse(root: string): Promise<Rehearsal> {
+/** `prepare` is told the directory of the fleet, once that is made. */
+export async function rehearse(root: string, prepare?: (dir: string) => void): Promise<Rehearsal> {
   const prepared = join(root, 'prepared')
   await makeFleet(prepared)
+  prepare?.(prepared)
   const instant = new Date()
   let copies = 0
   const copy = (parent = join(root, `copy-${++copies}`)): TracedRun => {

@@ -38,7 +38,7 @@ const writingCalls = [
  * Each run names what it makes alike, at this instant, and makes the calls on one path in one order: those that wait for
  * the disk in the one thread of the pool, all others in the main thread.
  */
-function environment(instant: Date): Record<string, string> {
+export function fixedNames(instant: Date): Record<string, string> {
   return {
     NODE_OPTIONS: `--import=${pathToFileURL(resolve('test/faults/fixtures/fixed-names.mjs')).href}`,
     CERTGEN_TEST_INSTANT: String(instant.getTime()),
@@ -116,7 +116,7 @@ async function strace(
   const file = `${dir}.strace`
   const outcome = await certgen([...args, '--dir', dir], {
     through: ['strace', '-f', '-y', '-xx', '-e', 'quiet=attach,path-resolution', '-o', file, ...options],
-    env: environment(instant),
+    env: fixedNames(instant),
   })
   const log = readFileSync(file, 'utf8')
   return { outcome, calls: parseCalls(log, dir), log }
