@@ -4,35 +4,15 @@
 // CommonJS, because Node can keep the compiled code of a script but not, before version 22, of a module. Packages that
 // only some commands need are files of their own, loaded when they are.
 import { execFile } from 'node:child_process'
-import { chmod, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { build } from 'esbuild'
+import { commonJs, esModule, version } from './bundling.js'
 import { apart, fileOf, packagesApart, reexport } from './packages-apart.js'
 
 const run = promisify(execFile)
-const { version } = JSON.parse(await readFile('package.json', 'utf8'))
-
-const common = {
-  bundle: true,
-  minify: true,
-  keepNames: true,
-  platform: 'node',
-  target: 'node20.19',
-  legalComments: 'linked',
-  define: { __CERTGEN_VERSION__: JSON.stringify(version) },
-}
-// Node's own import() of a CommonJS file guesses at its names; require() knows them.
-const commonJs = { ...common, format: 'cjs', outExtension: { '.js': '.cjs' }, supported: { 'dynamic-import': false } }
-// CommonJS dependencies call require() for Node's own modules, which an ES module lacks.
-const esModule = {
-  ...common,
-  format: 'esm',
-  banner: {
-    js: "import { createRequire as __certgenRequire } from 'node:module';const require = __certgenRequire(import.meta.url);",
-  },
-}
 
 // Built beside and moved into place, for a program that runs meanwhile loads its parts when it needs them.
 const fresh = resolve(await mkdtemp('dist.'))
