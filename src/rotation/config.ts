@@ -9,6 +9,7 @@ import type { Duration } from '../pki/lifetime.ts'
 import type { Name } from '../pki/names.ts'
 import { defaultFileNames, defaultPkcs12Name } from '../store/target-store.ts'
 import type { TargetFileNames } from '../store/target-store.ts'
+import { refuseSharedPlaces } from './config-places.ts'
 import { configSchema } from './config-schema.ts'
 import type { IssueAdvice, ParsedCertificate, ParsedConfig } from './config-schema.ts'
 import type { Strategy } from './request.ts'
@@ -102,8 +103,8 @@ export class ConfigMistakes extends Error {
 
 /**
  * Reads certgen.yaml. `${NAME}` in a value is replaced by the variable, `$${` stands for `${`. Relative paths are taken
- * from the file's directory; `dir` is one that was given beside the file and wins over its own. Throws ConfigMistakes with
- * all of them.
+ * from the file's directory; `dir` is one that was given beside the file and wins over its own. The directories that it
+ * names are looked at, for two names may lead to one. Throws ConfigMistakes with all mistakes.
  */
 export function parseConfig(
   source: string,
@@ -163,6 +164,12 @@ class Reader {
 
   refuseAt(where: Where, message: string, hints: readonly string[] = []): void {
     this.refuse(this.#offsetOf(where), message, hints)
+  }
+
+  positionOf(where: Where): { readonly offset: number; readonly line: number } | null {
+    if (this.#nodeAt(where.slice(0, 1)) === null) return null
+    const offset = this.#offsetOf(where)
+    return { offset, line: this.#lines.linePos(offset).line }
   }
 
   errorAt(where: Where, message: string, hints: readonly string[] = []): CertgenError {
@@ -354,37 +361,15 @@ function complete(
     certificates.map(({ name, where }) => ({ key: name, where: [...where, 'name'], what: `name ${name}` })),
     reader,
   )
-  refuseTwins(
-    [
-      ...authorities.flatMap(({ directory, secret, where }) =>
-        secret === undefined
-          ? [{ key: resolve(directory), where: [...where, 'dir'], what: `directory ${directory}` }]
-          : [],
-      ),
-      ...certificates.flatMap(({ directory, where }) =>
-        directory === null
-          ? []
-          : [{ key: resolve(directory), where: [...where, 'target'], what: `directory ${directory}` }],
-      ),
-    ],
-    reader,
-  )
-  refuseTwins(
-    [
-      ...authorities.map(({ secret, where }) => ({ secret, where })),
-      ...certificates.map(({ secret, where }) => ({ secret, where })),
-    ].flatMap(({ secret, where }) =>
-      secret === undefined ? [] : [{ key: secret, where: [...where, 'secret'], what: `Secret ${secret}` }],
-    ),
-    reader,
-  )
+  const random = (parsed.random ?? []).map(({ bytes = 32, ...rest }) => ({ ...rest, bytes }))
+  refuseSharedPlaces({ authorities, certificates, random }, reader)
   const { strategy, settle, metrics } = parsed
   return {
     path,
     dir,
     authorities,
     certificates,
-    random: (parsed.random ?? []).map(({ bytes = 32, ...rest }) => ({ ...rest, bytes })),
+    random,
     ...(strategy === undefined ? {} : { strategy }),
     ...(settle === undefined ? {} : { settle }),
     ...(metrics === undefined ? {} : { metrics: below(base, metrics) }),
@@ -556,5 +541,6 @@ function sourceBelow(base: string, source: PassphraseSource): PassphraseSource {
 }
 
 function below(base: string, path: string): string {
-  return isAbsolute(path) ? path : join(base, path)
+  // Without dots and slashes that say nothing, as every path that is made from it.
+  return isAbsolute(path) ? resolve(path) : join(base, path)
 }

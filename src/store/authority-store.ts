@@ -23,6 +23,7 @@ import { acquireLock } from './lock.ts'
 import type { Lock, LockOptions } from './lock.ts'
 import { readRegularFile } from './regular-file.ts'
 import { writeError } from './system-errors.ts'
+import type { Place } from './place.ts'
 
 /** The directory of an authority, and what opens its key. */
 export interface AuthorityLocation {
@@ -68,6 +69,7 @@ export type NewAuthority = Omit<StoredAuthority, 'generation' | 'writtenAt' | 's
 export interface AuthorityStore {
   /** What people know it by: the directory's path. */
   readonly path: string
+  readonly place: Place
   /**
    * The authority; null when there is none. Throws CertgenError `authority-unusable` when there is something that is
    * incomplete or damaged: it is never taken for nothing.
@@ -114,6 +116,7 @@ export function directoryAuthority(location: AuthorityLocation): AuthorityStore 
   }
   return {
     path: directory,
+    place: { directory },
     read: async () => {
       const generation = await readCurrent()
       upon = generation?.link ?? null

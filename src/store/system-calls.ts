@@ -154,3 +154,30 @@ export async function remove(path: string): Promise<void> {
 
 /** Calls that are carried out at once. */
 export const directCalls: ReadingCalls = { lstat, readlink, open }
+
+/** What tells places apart. They answer, and throw nothing. */
+export interface PlaceCalls {
+  /** Device and inode of what a path leads to; null where nothing is, or it may not be looked at. */
+  readonly identity: (path: string) => string | null
+  /** Where a link leads; null for what is no link. */
+  readonly linkAt: (path: string) => string | null
+}
+
+export const directPlaceCalls: PlaceCalls = {
+  identity: (path) =>
+    orNull(() => {
+      // As numbers, large inodes would be rounded to one another.
+      const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+      return found ? `${found.dev}:${found.ino}` : null
+    }),
+  linkAt: (path) =>
+    orNull(() => (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ? readlinkSync(path) : null)),
+}
+
+function orNull<T>(call: () => T | null): T | null {
+  try {
+    return call()
+  } catch {
+    return null
+  }
+}

@@ -14,6 +14,7 @@ import { repair } from './generation/repair.ts'
 import type { Repair } from './generation/repair.ts'
 import { assertReplaceable, writeGeneration } from './generation/write.ts'
 import type { WriteOptions, WriteWarning } from './generation/write.ts'
+import type { Place } from './place.ts'
 import { access } from './system-calls.ts'
 import { errnoOf } from './system-errors.ts'
 
@@ -78,6 +79,8 @@ export interface TargetContents {
 export interface TargetStore {
   /** What people know it by: the directory's path. */
   readonly path: string
+  /** Where it is written; the first is what it is read from. */
+  readonly places: readonly Place[]
   /** How findings speak of one of its files. */
   readonly pathOf: (part: SetPart) => string
   /** The current generation; null when there is none. Throws CertgenError `unreadable`. */
@@ -108,6 +111,7 @@ export function directoryTarget(location: TargetLocation): TargetStore {
   let upon: string | null | undefined
   return {
     path: directory,
+    places: [{ directory }],
     pathOf: (part) => join(directory, fileName(location, part)),
     read: async () => {
       const generation = await readOrStandIn(directory, payloadNames(location), payloadNames(location))
@@ -133,6 +137,7 @@ export function mirroredTarget(first: TargetStore, copies: readonly TargetStore[
   return {
     ...first,
     path: all.map(({ path }) => path).join(' and '),
+    places: all.flatMap(({ places }) => places),
     read: async () => {
       const contents = await Promise.all(all.map((store) => store.read()))
       const current = contents.find((each) => each !== null)

@@ -124,6 +124,7 @@ function holderStore<T extends KubeObject>(
   }
   return {
     path,
+    place: { object: path },
     read: async (): Promise<PublishedBundle> => {
       const object = await get()
       if (!object) return make ? { absent: null, bundles: [] } : { absent: 'there is none yet' }

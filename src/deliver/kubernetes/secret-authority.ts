@@ -37,6 +37,7 @@ export function secretAuthority(
   let seen: Secret | null = null
   return {
     path,
+    place: { object: path },
     keepsPrevious: false,
     read: async () => {
       seen = await (await api()).get<Secret>(ref)

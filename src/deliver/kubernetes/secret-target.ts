@@ -38,6 +38,7 @@ export function secretTarget(ref: ObjectRef, api: () => Promise<Api>, reader: Se
   }
   return {
     path,
+    places: [{ object: path }],
     keepsPrevious: false,
     pathOf: (part) => `${path}/${names[part]}`,
     read: async () => {

@@ -1,0 +1,170 @@
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { cannotMount, mount, unmount } from '../faults/mounts.ts'
+import { certgen, fingerprintTree, output, rotateJson, temporaryDirectory } from '../program.ts'
+import type { Outcome } from '../program.ts'
+
+const scratch = temporaryDirectory()
+const folder = (): Promise<string> => mkdtemp(join(scratch, 'folder-'))
+
+/** The names that a reader of a target finds in its leaf. */
+function namesIn(target: string): string {
+  return output('openssl', 'x509', '-in', join(target, 'tls.crt'), '-noout', '-ext', 'subjectAltName')
+}
+
+function linesOf({ stderr }: Outcome): string[] {
+  return stderr.trimEnd().split('\n')
+}
+
+function configure(cwd: string, ...lines: readonly string[]): void {
+  writeFileSync(join(cwd, 'certgen.yaml'), `${lines.join('\n')}\n`)
+}
+
+// Acceptance 4 of issue 12.
+describe('two names of one directory', () => {
+  afterEach(unmount)
+
+  const first = ['certificates:', '  - { name: a, dns: a.test, target: ./x }']
+
+  /** Neither the check nor any run that writes takes the second name, and what is served stays. */
+  async function expectRefusal(cwd: string, ...messages: readonly string[]): Promise<void> {
+    const check = await certgen(['config', 'check'], { cwd })
+    expect(check).toMatchObject({ code: 2, stdout: '' })
+    expect(linesOf(check).filter((line) => line.startsWith('certgen: error: '))).toEqual(
+      messages.map((message) => `certgen: error: certgen.yaml:${message}`),
+    )
+    const before = fingerprintTree(cwd)
+    for (const args of [[], ['--overwrite']]) {
+      const run = await certgen(args, { cwd })
+      expect(run).toMatchObject({ code: 2, stdout: '' })
+      expect(linesOf(run)[0]).toBe(`certgen: error: certgen.yaml:${messages[0] ?? ''}`)
+    }
+    expect(fingerprintTree(cwd)).toEqual(before)
+  }
+
+  it('are a mistake where one is a link to the other', async () => {
+    const cwd = await folder()
+    configure(cwd, ...first)
+    await rotateJson([], { cwd })
+    symlinkSync('x', join(cwd, 'y'))
+    configure(cwd, ...first, '  - { name: b, dns: b.test, target: ./y }')
+    await expectRefusal(cwd, '3:37: the target y of b is the same directory as the target x of a (line 2)')
+    expect(namesIn(join(cwd, 'x'))).toContain('DNS:a.test')
+    const { stderr } = await certgen(['--renew'], { cwd })
+    expect(stderr).toContain('certgen: hint: a link or a mount gives it both names; give each a directory of its own\n')
+    for (const args of [['--overwrite', '--dry-run'], ['ca', '--overwrite'], ['leaf', 'b'], ['rollback']]) {
+      expect(await certgen(args, { cwd })).toMatchObject({ code: 2, stdout: '' })
+    }
+    const json = await certgen(['config', 'check', '--json'], { cwd })
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      ok: false,
+      mistakes: [{ message: expect.stringContaining('the same directory') }],
+    })
+  })
+
+  it('are a mistake where the path to one goes through a link and back, or says more than it has to', async () => {
+    const cwd = await folder()
+    mkdirSync(join(cwd, 'x/in'), { recursive: true })
+    configure(cwd, ...first, `  - { name: b, dns: b.test, target: ${cwd}/x/in/..//. }`)
+    await expectRefusal(cwd, `3:37: the target ${cwd}/x of b is the same directory as the target x of a (line 2)`)
+  })
+
+  it('are a mistake between authorities, and whatever order the file has them in', async () => {
+    const cwd = await folder()
+    mkdirSync(join(cwd, 'certs'))
+    symlinkSync('one', join(cwd, 'certs/two'))
+    const certificates = [
+      'certificates:',
+      '  - { name: a, authority: one, target: x }',
+      '  - { name: b, authority: two }',
+    ]
+    configure(cwd, ...certificates, 'authorities: [{ name: one }, { name: two }]')
+    await expectRefusal(
+      cwd,
+      '4:30: the directory certs/two of the authority two is the same directory as the directory certs/one of the authority one (line 4)',
+    )
+  })
+
+  it('are a mistake where a target is the authority, or lies in it, or has it in it', async () => {
+    const cwd = await folder()
+    mkdirSync(join(cwd, 'certs/ca/in'), { recursive: true })
+    symlinkSync('certs/ca', join(cwd, 'x'))
+    configure(cwd, ...first)
+    await expectRefusal(cwd, '2:37: the target x of a is the same directory as the directory certs/ca of the authority')
+    configure(cwd, 'certificates:', '  - { name: a, target: x/in }', '  - { name: b, target: certs }')
+    await expectRefusal(
+      cwd,
+      '2:24: the target x/in of a lies inside the directory certs/ca of the authority',
+      '3:24: the directory certs/ca of the authority lies inside the target certs of b',
+    )
+  })
+
+  it('are none where a target lies below the root directory, beside the authority', async () => {
+    const cwd = await folder()
+    configure(cwd, 'certificates: [{ name: a }, { name: b, target: certs/c/d }, { name: c, target: certs/c/e }]')
+    expect(await certgen(['config', 'check'], { cwd })).toMatchObject({ code: 0 })
+    expect(await rotateJson([], { cwd })).toMatchObject({ changed: true })
+  })
+
+  it('are a mistake where one target lies in another', async () => {
+    const cwd = await folder()
+    configure(cwd, ...first, '  - { name: b, dns: b.test, target: x/b }')
+    await expectRefusal(cwd, '3:37: the target x/b of b lies inside the target x of a (line 2)')
+    const { stderr } = await certgen([], { cwd })
+    expect(stderr).toContain(
+      'certgen: hint: a service that may read the outer one could read the inner one: put them side by side\n',
+    )
+  })
+
+  it.skipIf(cannotMount())('are a mistake where one is a mount of the other', async () => {
+    const cwd = await folder()
+    configure(cwd, ...first)
+    await rotateJson([], { cwd })
+    mkdirSync(join(cwd, 'y'))
+    mount('--bind', join(cwd, 'x'), join(cwd, 'y'))
+    configure(cwd, ...first, '  - { name: b, dns: b.test, target: ./y }')
+    await expectRefusal(cwd, '3:37: the target y of b is the same directory as the target x of a (line 2)')
+    expect(namesIn(join(cwd, 'x'))).toContain('DNS:a.test')
+  })
+})
+
+describe('one object of a cluster for two things', () => {
+  const check = async (...lines: readonly string[]): Promise<string[]> => {
+    const cwd = await folder()
+    configure(cwd, ...lines)
+    return linesOf(await certgen(['config', 'check'], { cwd })).filter((line) => !line.startsWith('certgen: hint: '))
+  }
+
+  it('is a mistake', async () => {
+    expect(
+      await check(
+        'authorities: [{ name: one, secret: tls/ca, caBundle: configmap/tls/roots }, { name: two, secret: tls/two, caBundle: configmap/tls/roots }]',
+        'certificates:',
+        '  - { name: a, authority: one, secret: tls/a }',
+        '  - { name: b, authority: two, secret: tls/a }',
+        '  - { name: c, authority: two, secret: tls/ca }',
+        'random:',
+        '  - { name: r, key: hmac, secret: tls/two }',
+        '  - { name: s, key: tls.key, secret: tls/a }',
+      ),
+    ).toEqual([
+      'certgen: error: certgen.yaml:1:117: the caBundle configmap/tls/roots of the authority two is the same as the caBundle configmap/tls/roots of the authority one (line 1)',
+      'certgen: error: certgen.yaml:4:40: the Secret tls/a of b is the same as the Secret tls/a of a (line 3)',
+      'certgen: error: certgen.yaml:5:40: the Secret tls/ca of c is the same as the Secret tls/ca of the authority one (line 1)',
+      'certgen: error: certgen.yaml:7:35: hmac of the random secret r lies inside the Secret tls/two of the authority two (line 1)',
+      'certgen: error: certgen.yaml:8:38: tls.key of the random secret s lies inside the Secret tls/a of a (line 3)',
+    ])
+  })
+
+  it('is none where a random secret has a key of its own beside a leaf', async () => {
+    const cwd = await folder()
+    configure(
+      cwd,
+      'certificates: [{ name: a, secret: tls/a }]',
+      'random: [{ name: r, key: hmac, secret: tls/a }, { name: s, key: salt, secret: tls/a }]',
+    )
+    expect(await certgen(['config', 'check'], { cwd })).toMatchObject({ code: 0 })
+  })
+})
