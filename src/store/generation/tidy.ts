@@ -30,20 +30,24 @@ export async function tidy(
   name: string,
   { supersededMs, isNeeded }: Retention,
 ): Promise<string[]> {
-  const published = await readHistory(directory, name)
-  const kept = new Set([name, published[0]])
+  const previous = await readPreviousName(directory, name)
+  const candidates = entries.filter((entry) => {
+    if (entry.isSymbolicLink()) return entry.name.startsWith(linkPrefix)
+    return entry.isDirectory() && isGenerationName(entry.name) && entry.name !== name && entry.name !== previous
+  })
+  // As a rule there is one, since the run before left it; most of the time none is old enough.
+  if (candidates.length === 0) return []
   const now = (await lstat(join(directory, name))).mtimeMs
+  const history = await readHistory(directory, previous)
   const leftovers: string[] = []
-  for (const entry of entries) {
-    const isGeneration = entry.isDirectory() && isGenerationName(entry.name) && !kept.has(entry.name)
-    if (!isGeneration && !(entry.isSymbolicLink() && entry.name.startsWith(linkPrefix))) continue
+  for (const entry of candidates) {
     const path = join(directory, entry.name)
     const found = await orNull(lstat(path))
     // Each renewal of its inodes (step 6) sets the time of its directory, so that this is when it was superseded.
-    const age = found ? now - found.mtimeMs : 0
-    const isOld =
-      isGeneration && !published.includes(entry.name) ? age >= abandonedMs : age >= Math.max(supersededMs, 1)
-    if (!isOld || (isGeneration && (await isNeeded?.(path)))) continue
+    const age = found ? now - found.mtimeMs : -1
+    const wasPublished = !entry.isDirectory() || history.includes(entry.name)
+    if (age < (wasPublished ? supersededMs : abandonedMs)) continue
+    if (entry.isDirectory() && (await isNeeded?.(path))) continue
     // Another run has published since: what may go is for that one to judge.
     if ((await readCurrentLink(directory)) !== name) break
     // The new generation is in place and complete: what is in its way here is worth a word, but no failure.
@@ -52,12 +56,11 @@ export async function tidy(
   return leftovers
 }
 
-/** The generations that were published before this one, the latest first, as far back as they tell. */
-async function readHistory(directory: string, name: string): Promise<string[]> {
+/** The generations that were published before this one, itself included, as far back as they tell. */
+async function readHistory(directory: string, name: string | null): Promise<string[]> {
   const history: string[] = []
-  for (let next = await readPreviousName(directory, name); next !== null && !history.includes(next);) {
+  for (let next = name; next !== null && !history.includes(next); next = await readPreviousName(directory, next)) {
     history.push(next)
-    next = await readPreviousName(directory, next)
   }
   return history
 }

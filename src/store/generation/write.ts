@@ -1,3 +1,4 @@
+import type { Dirent } from 'node:fs'
 import { join } from 'node:path'
 import { CertgenError } from '../../errors.ts'
 import { makeDirectory, withDirectory } from '../directory.ts'
@@ -84,9 +85,10 @@ export async function writeGeneration(
     }) // 3
     await swap(directory, name, link, options) // 4
     await makeLinks(directory, names, tagOf(name)) // 5
-    await removeDroppedLinks(directory, names, await readEntries(directory)) // 5
+    const entries = await readEntries(directory)
+    await removeDroppedLinks(directory, names, entries) // 5
     const warnings = await wake(directory, { names, previous, tag: tagOf(name), ...watched }) // 6
-    return { name, warnings, leftovers: await tidyIfHeld(directory, name, options) } // 7
+    return { name, warnings, leftovers: await tidyIfHeld(directory, entries, name, options) } // 7
   } catch (error) {
     throw await abandon(directory, name, created, error)
   }
@@ -185,10 +187,15 @@ async function wake(directory: string, waking: Waking): Promise<readonly WriteWa
 }
 
 /** Step 7. Whoever has lost the lock leaves everything to the next run. */
-async function tidyIfHeld(directory: string, name: string, options: WriteOptions): Promise<readonly string[]> {
+async function tidyIfHeld(
+  directory: string,
+  entries: readonly Dirent[],
+  name: string,
+  options: WriteOptions,
+): Promise<readonly string[]> {
   try {
     await options.beforeSwap?.()
-    return await tidy(directory, await readEntries(directory), name, options.retention ?? defaultRetention)
+    return await tidy(directory, entries, name, options.retention ?? defaultRetention)
   } catch {
     return []
   }
