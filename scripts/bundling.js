@@ -14,7 +14,12 @@ const common = {
   define: { __CERTGEN_VERSION__: JSON.stringify(version) },
 }
 // Node's own import() of a CommonJS file guesses at its names; require() knows them.
-export const commonJs = { ...common, format: 'cjs', outExtension: { '.js': '.cjs' }, supported: { 'dynamic-import': false } }
+export const commonJs = {
+  ...common,
+  format: 'cjs',
+  outExtension: { '.js': '.cjs' },
+  supported: { 'dynamic-import': false },
+}
 // CommonJS dependencies call require() for Node's own modules, which an ES module lacks.
 export const esModule = {
   ...common,

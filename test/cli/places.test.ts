@@ -60,7 +60,7 @@ describe('two names of one directory', () => {
     const json = await certgen(['config', 'check', '--json'], { cwd })
     expect(JSON.parse(json.stdout)).toMatchObject({
       ok: false,
-      mistakes: [{ message: expect.stringContaining('the same directory') }],
+      mistakes: [{ message: expect.stringContaining('the same directory') as string }],
     })
   })
 

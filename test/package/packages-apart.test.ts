@@ -10,7 +10,10 @@ describe('packages that are files of their own', () => {
   // Loaded by the program that is shipped, from the files that are shipped.
   copyFileSync('dist/cli.cjs', join(directory, 'cli.cjs'))
   symlinkSync(resolve('dist/packages'), join(directory, 'packages'))
-  const seen = JSON.parse(output(process.execPath, join(directory, 'cli.cjs'))) as Record<string, Record<string, string>>
+  const seen = JSON.parse(output(process.execPath, join(directory, 'cli.cjs'))) as Record<
+    string,
+    Record<string, string>
+  >
 
   it('are those that the build names, and no others', () => {
     const files = readdirSync('dist/packages').filter((name) => name.endsWith('.cjs'))

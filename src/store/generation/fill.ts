@@ -56,7 +56,7 @@ export async function fillGeneration(
 }
 
 /** The files one after the other, then durable all at once: what one of them waits for serves the others. */
-export async function writeNewFiles(
+async function writeNewFiles(
   directory: string,
   files: readonly FileContent[],
   owner: Owner | undefined,
