@@ -42,7 +42,7 @@ function appearance(directory: string, name: string): Promise<void> {
 describe.skipIf(noPrograms)('a target that is removed half-way (I4)', () => {
   it.each([
     ['as its generation is begun', 'after', 'mkdir', /^beta\/\.\.2/],
-    ['before its swap', 'before', 'rename', /^beta\/\.\.data_tmp\.\w+$/],
+    ['before its swap', 'after', 'symlink', /^beta\/\.\.data_tmp\.\w+$/],
     ['after its swap', 'before', 'fsync', /^beta$/],
   ] as const)('%s, does no harm to the others and is reported', async (_name, when, call, pattern) => {
     const run = rehearsal.copy()
