@@ -27,38 +27,36 @@ const longestWay = 40
  * counts as what is not there.
  */
 export function placeReader(calls: PlaceCalls = directPlaceCalls): (place: Place) => Identity {
-  const located = new Map<string, Identity>()
-  const ways = new Map<string, readonly string[]>()
-
-  /** The directories above one that is there, by `..`: that leads out of a link and out of a mount the way it is there. */
-  const above = (path: string, id: string): readonly string[] => {
-    const up = `${path}/..`
-    const parent = calls.identity(up)
-    if (parent === null || parent === id) return []
-    // The targets of a fleet lie beside each other, and their way up is the same.
-    const way = `${dirname(path)} ${parent}`
-    const known = ways.get(way) ?? [parent, ...above(up, parent)]
-    ways.set(way, known)
-    return known
-  }
+  const known = new Map<string, Identity>()
 
   const locate = (path: string, links: number): Identity => {
-    const known = located.get(path)
-    if (known) return known
-    const id = calls.identity(path)
-    const identity = id === null ? locateMissing(path, links) : { id, within: above(path, id) }
-    located.set(path, identity)
+    const before = known.get(path)
+    if (before) return before
+    const identity = look(path, links)
+    known.set(path, identity)
     return identity
   }
 
-  const locateMissing = (path: string, links: number): Identity => {
+  const look = (path: string, links: number): Identity => {
+    const found = calls.own(path)
+    const isTurn = found === 'link' || basename(path) === '..'
+    const end = isTurn ? calls.identity(path) : null
+    if (end !== null) return { id: end, within: above(path, end) }
+    const link = found === 'link' && links < longestWay ? calls.linkAt(path) : null
     const parent = dirname(path)
-    if (parent === path) return { id: path, within: [] }
-    const link = links < longestWay ? calls.linkAt(path) : null
     // It leads to where nothing is yet. What is made through it is made there.
     if (link !== null) return locate(link.startsWith('/') ? link : `${parent}/${link}`, links + 1)
+    const isThere = found !== null && !isTurn
+    if (parent === path) return { id: isThere ? found : path, within: [] }
     const { id, within } = locate(parent, links)
-    return { id: `${id}/${basename(path)}`, within: [id, ...within] }
+    return { id: isThere ? found : `${id}/${basename(path)}`, within: [id, ...within] }
+  }
+
+  /** The directories above one that a link leads to, by `..`: the path to the link says nothing of them. */
+  const above = (path: string, id: string): readonly string[] => {
+    const up = `${path}/..`
+    const parent = calls.identity(up)
+    return parent === null || parent === id ? [] : [parent, ...above(up, parent)]
   }
 
   return (place) => {

@@ -21,7 +21,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
-import type { Dirent, Stats } from 'node:fs'
+import type { BigIntStats, Dirent, Stats } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -157,21 +157,29 @@ export const directCalls: ReadingCalls = { lstat, readlink, open }
 
 /** What tells places apart. They answer, and throw nothing. */
 export interface PlaceCalls {
-  /** Device and inode of what a path leads to; null where nothing is, or it may not be looked at. */
+  /** Device and inode of what a path names, or that it is a link; null where nothing is, or it may not be looked at. */
+  readonly own: (path: string) => string | null
+  /** Device and inode of what a path leads to, through links; null likewise. */
   readonly identity: (path: string) => string | null
   /** Where a link leads; null for what is no link. */
   readonly linkAt: (path: string) => string | null
 }
 
+// As numbers, large inodes would be rounded to one another.
+const exactly = { bigint: true, throwIfNoEntry: false } as const
+
 export const directPlaceCalls: PlaceCalls = {
-  identity: (path) =>
+  own: (path) =>
     orNull(() => {
-      // As numbers, large inodes would be rounded to one another.
-      const found = statSync(path, { bigint: true, throwIfNoEntry: false })
-      return found ? `${found.dev}:${found.ino}` : null
+      const found = lstatSync(path, exactly)
+      return found?.isSymbolicLink() ? 'link' : identityOf(found)
     }),
-  linkAt: (path) =>
-    orNull(() => (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ? readlinkSync(path) : null)),
+  identity: (path) => orNull(() => identityOf(statSync(path, exactly))),
+  linkAt: (path) => orNull(() => readlinkSync(path)),
+}
+
+function identityOf(found: BigIntStats | undefined): string | null {
+  return found ? `${found.dev}:${found.ino}` : null
 }
 
 function orNull<T>(call: () => T | null): T | null {
