@@ -20,6 +20,7 @@ import { errnoOf, writeError } from '../store/system-errors.ts'
 import { defaultFileNames, directoryTarget } from '../store/target-store.ts'
 import type { TargetContents, TargetFileNames, TargetStore } from '../store/target-store.ts'
 import type { CertificateSketch, ConfigSketch } from './config-writer.ts'
+import { refuseClash } from './places.ts'
 import type { Warning } from './plan.ts'
 import { sketchAuthority, sketchTarget } from './sketch.ts'
 import { checkTarget } from './snapshot.ts'
@@ -63,10 +64,12 @@ export async function adopt(request: AdoptRequest, now: Date): Promise<AdoptRepo
   const root = readRoot(request, now)
   const targets: Taken[] = []
   for (const directory of request.targets) targets.push(await readTaken(directory, root.certificate, now))
+  refuseShared(request, targets)
   refuseTwins(targets)
   const lock = await request.authority.lock({ timeoutMs: request.lockTimeout * 1000 })
   try {
     const options = { now, ...(lock ? { beforeSwap: () => lock.assertHeld() } : {}) }
+    refuseShared(request, targets)
     const kept = await keepRoot(root, request.authority, options)
     const warnings: Warning[] = [...(kept ?? [])]
     let changed = kept !== null
@@ -120,6 +123,8 @@ function readRoot({ ca, caKey }: AdoptRequest, now: Date): Root {
 /** A target as it is taken over. */
 interface Taken {
   readonly name: string
+  /** As --target names it. */
+  readonly given: string
   readonly directory: string
   readonly files: TargetFileNames
   readonly store: TargetStore
@@ -155,7 +160,7 @@ async function readTaken(path: string, root: Certificate, now: Date): Promise<Ta
       hints: ['a target is adopted with the authority that issued its leaf'],
     })
   }
-  return { name: basename(directory), directory, files, store, contents, cert, key, set, leaf }
+  return { name: basename(directory), given: path, directory, files, store, contents, cert, key, set, leaf }
 }
 
 /** A file that is key and chain in one is both of them. */
@@ -166,6 +171,14 @@ async function readFound(directory: string, files: TargetFileNames): Promise<Tar
   if (!contents) throw new Error('what was found can be read')
   if (combined === null || (files.cert !== null && files.key !== null)) return contents
   return { ...contents, ...splitCombined(contents.cert ?? Buffer.alloc(0)) }
+}
+
+/** Two targets in one place, or one where the authority is to be. */
+function refuseShared({ authority }: AdoptRequest, targets: readonly Taken[]): void {
+  refuseClash([
+    { place: authority.place, what: `the authority ${authority.path}` },
+    ...targets.map(({ given, directory }) => ({ place: { directory }, what: `the target ${given}` })),
+  ])
 }
 
 function refuseTwins(targets: readonly Taken[]): void {

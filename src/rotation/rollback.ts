@@ -4,6 +4,7 @@ import { isIssuedBy } from '../pki/certificate.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { StoredAuthority } from '../store/authority-store.ts'
 import type { EncodedSet } from '../store/target-store.ts'
+import { refuseSharedPlaces } from './places.ts'
 import type { Warning } from './plan.ts'
 import { brokenPairs, preflight, refusal, transitionTo, wholeSet } from './preflight.ts'
 import type { Pair, Transition } from './preflight.ts'
@@ -74,12 +75,13 @@ export async function rollback(request: RollbackRequest, clock: Clock): Promise<
   const lock = request.dryRun ? null : await store.lock({ timeoutMs: request.lockTimeout * 1000 })
   try {
     const now = clock()
-    const { authority, targets, steps } = await planRollback(request, now)
+    const { authority, targets, steps, own } = await planRollback(request, now)
     const pairs = await preflight(allTransitions(targets, steps), now)
     const broken = brokenPairs(pairs)
     if (broken.length > 0 && !request.force) {
       throw refusal('rollback', broken, ['write all the same with --force, where no peer is in use'])
     }
+    refuseSharedPlaces([{ authority: request.authority, targets: own }])
     const warnings: Warning[] = []
     if (!request.dryRun) {
       const options = { now, ...(lock ? { beforeSwap: () => lock.assertHeld() } : {}) }
@@ -130,15 +132,16 @@ interface RollbackPlan {
   readonly authority: { readonly stored: StoredAuthority; readonly changed: boolean }
   readonly targets: readonly TargetSnapshot[]
   readonly steps: readonly Step[]
+  /** All that are not somebody else's. */
+  readonly own: readonly TargetSnapshot[]
 }
 
 async function planRollback(request: RollbackRequest, now: Date): Promise<RollbackPlan> {
   const snapshot = await takeSnapshot(request, now)
   const current = snapshot.authority
   if (!current) throw nothingToReturnTo(request.authority.store.path)
-  const targets = snapshot.targets.filter(({ name, contents, issuer }) =>
-    request.name === null ? contents !== null && issuer !== 'foreign' : name === request.name,
-  )
+  const own = snapshot.targets.filter(({ contents, issuer }) => contents !== null && issuer !== 'foreign')
+  const targets = request.name === null ? own : snapshot.targets.filter(({ name }) => name === request.name)
   const kept = [...(request.name === null ? [request.authority.store] : []), ...targets.map(({ store }) => store)]
   for (const { path, keepsPrevious } of kept) if (!keepsPrevious) throw cannotReturn(path)
   const steps = (await pMap(targets, (target) => readStep(target, now), { concurrency: directoriesAtOnce })).filter(
@@ -146,14 +149,14 @@ async function planRollback(request: RollbackRequest, now: Date): Promise<Rollba
   )
   if (request.name !== null) {
     if (steps.length === 0) throw nothingToReturnTo(targets[0]?.store.path ?? request.name)
-    return { authority: { stored: current, changed: false }, targets, steps }
+    return { authority: { stored: current, changed: false }, targets, steps, own }
   }
   const previous = await request.authority.store.readPrevious()
   const changed = previous !== null && returnsTo(previous, current, targets, steps)
   const authority = { stored: changed ? previous : current, changed }
   const returning = steps.filter(({ transition }) => isOf(transition.new.chain, authority.stored))
   if (returning.length === 0 && !changed) throw nothingToReturnTo(request.authority.store.path)
-  return { authority, targets, steps: returning }
+  return { authority, targets, steps: returning, own }
 }
 
 /**

@@ -9,6 +9,8 @@ import type { EncodedSet, TargetStore } from '../store/target-store.ts'
 import { publishBundles } from './bundles.ts'
 import type { BundleReport } from './bundles.ts'
 import type { IssuedLeaf } from './issuance.ts'
+import { refuseSharedPlaces } from './places.ts'
+import type { Holdings } from './places.ts'
 import { isIdle, makePlan } from './plan.ts'
 import type { LeafPlan, Plan, Reason, Warning } from './plan.ts'
 import { beginPreflight, brokenPairs, refusal, transitionTo } from './preflight.ts'
@@ -51,7 +53,7 @@ const attempts = 5
  * next, so that what one of them is refused for leaves all as they were. Where a write meets one of another run, all of
  * it begins anew from what is there by then. Throws CertgenError `refused` with nothing written when a handshake would
  * break, `write-failed` with every target complete, `conflict` when others keep writing, and what reading and planning
- * throw.
+ * throw; `usage` where two of what it would write are in one place.
  */
 export async function rotateAll(
   requests: readonly RotationRequest[],
@@ -117,8 +119,11 @@ function withEarlier(report: RotationReport, run: Run | undefined): RotationRepo
 }
 
 async function attemptAll(runs: readonly Run[], clock: Clock, progress: RotationProgress): Promise<RotationReport[]> {
+  // Before anything is made of what is there: a target that is the authority would look like a damaged one.
+  refuseSharedPlaces(runs.map(({ request: { authority, leaves } }) => ({ authority, targets: leaves })))
   const before: Look[] = []
   for (const run of runs) before.push(await look(run, clock()))
+  refuseSharedPlaces(before.map(holdingsOf))
   // A run with nothing to do needs no lock, and may not leave a trace (I5).
   const busy = before.filter(({ plan }) => !isIdle(plan))
   if (busy.length === 0) return inOrder(before, finishIdle)
@@ -130,10 +135,12 @@ async function attemptAll(runs: readonly Run[], clock: Clock, progress: Rotation
   const locks = await lockAll(busy, progress)
   try {
     const steps: (() => Promise<RotationReport>)[] = []
+    const seen: Look[] = []
     for (const state of before) {
       const lock = locks.get(state) ?? null
       // While the lock was waited for, another run may have done it. Without one, writes find that out.
       const current = lock ? await look(state.run, clock(), state.snapshot) : state
+      seen.push(current)
       if (isIdle(current.plan)) {
         steps.push(() => finishIdle(current))
       } else {
@@ -144,10 +151,17 @@ async function attemptAll(runs: readonly Run[], clock: Clock, progress: Rotation
         })
       }
     }
+    // The last look before the first write: to wait and to issue has taken its time.
+    refuseSharedPlaces(seen.map(holdingsOf))
     return await runAll(steps)
   } finally {
     for (const lock of locks.values()) await lock?.release()
   }
+}
+
+/** Of what was found only what this authority manages: two authorities see the same directories. */
+function holdingsOf({ request: { authority }, plan }: Look): Holdings {
+  return { authority, targets: plan.leaves.map(({ target }) => target) }
 }
 
 /** By path, so that two runs that want the same locks never wait for each other. */

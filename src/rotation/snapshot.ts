@@ -1,5 +1,5 @@
-import { readdir, realpath, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { readdir, stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import pMap from 'p-map'
 import { CertgenError } from '../errors.ts'
@@ -9,6 +9,7 @@ import { checkContents } from '../pki/check.ts'
 import type { CheckedSet } from '../pki/check.ts'
 import { directoryAuthority } from '../store/authority-store.ts'
 import type { AuthorityStore, AuthorityView, StoredAuthority } from '../store/authority-store.ts'
+import { placeReader } from '../store/place.ts'
 import { errnoOf } from '../store/system-errors.ts'
 import { directoryTarget, compacting, sameContents, targetAt } from '../store/target-store.ts'
 import type { SetPart, TargetContents, TargetStore } from '../store/target-store.ts'
@@ -211,27 +212,34 @@ async function readBefore<T>(read: () => Promise<T | null>): Promise<T | null> {
 
 // --------------------------------------------------------------------------------------------------------- discovery
 
-/** The directories below `dir` that nobody asks for, each once. */
+/**
+ * The directories below `dir` that nobody asks for, each once: a link to one beside it, or a mount of it, is only another
+ * name. But who asks by that other name for what is a target itself asks for two in one place, and both are returned.
+ */
 async function discover(
   { dir, except, open = openByDefault }: Discovery,
   asked: readonly Place[],
   authority: AuthorityStore,
 ): Promise<Place[]> {
   const entries = await listDirectories(dir)
-  const linked = entries.some((entry) => entry.isLink)
-  const taken = new Set<string>()
-  for (const path of [authority.path, ...except, ...asked.map(({ store }) => store.path)]) {
-    taken.add(resolve(path))
-    // Only a link can lead to a directory that is known by another path.
-    if (linked) taken.add(await realPathOf(path))
+  const read = placeReader()
+  const idOf = (directory: string): string => read({ directory }).id
+  const taken = new Set([...except.map(idOf), read(authority.place).id])
+  const askedAs = new Map(
+    asked.flatMap(({ store, asked: leaf }) => store.places.map((place) => [read(place).id, { place, leaf }] as const)),
+  )
+  const isOtherName = (id: string, path: string): boolean => {
+    const found = askedAs.get(id)
+    if (!found?.leaf?.explicit || !('directory' in found.place)) return false
+    const known = resolve(found.place.directory)
+    return known !== resolve(path) && dirname(known) === resolve(dir)
   }
   const found: Place[] = []
-  // A link to a directory beside it is only another name for that.
-  for (const { name, isLink } of entries.toSorted((a, b) => Number(a.isLink) - Number(b.isLink))) {
+  for (const { name, isLink } of entries) {
     const path = join(dir, name)
-    const real = isLink ? await realPathOf(path) : resolve(path)
-    if (taken.has(resolve(path)) || taken.has(real)) continue
-    taken.add(real)
+    const id = idOf(path)
+    if (taken.has(id) || (askedAs.has(id) && (isLink || !isOtherName(id, path)))) continue
+    taken.add(id)
     found.push({ name, store: open(path), asked: null })
   }
   return found
@@ -244,12 +252,13 @@ function openByDefault(directory: string): TargetStore {
 async function listDirectories(dir: string): Promise<{ readonly name: string; readonly isLink: boolean }[]> {
   try {
     const entries = await readdir(dir, { withFileTypes: true })
-    const visible = entries.filter(({ name }) => !name.startsWith('.'))
+    const visible = entries.filter(({ name }) => !name.startsWith('.')).sort((a, b) => (a.name < b.name ? -1 : 1))
     const links = visible.filter((entry) => entry.isSymbolicLink())
     // A link may lead to a file, or nowhere: neither can hold a leaf.
     const linked = await pMap(links, ({ name }) => leadsToDirectory(join(dir, name)), {
       concurrency: directoriesAtOnce,
     })
+    // Links last, for a directory's own name is the better one.
     return [
       ...visible.filter((entry) => entry.isDirectory()).map(({ name }) => ({ name, isLink: false })),
       ...links.filter((_, index) => linked[index]).map(({ name }) => ({ name, isLink: true })),
@@ -269,9 +278,4 @@ async function leadsToDirectory(path: string): Promise<boolean> {
     (found) => found.isDirectory(),
     (error: unknown) => !['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? ''),
   )
-}
-
-/** The path without links; as it is where nothing is there yet. */
-function realPathOf(path: string): Promise<string> {
-  return realpath(path).catch(() => resolve(path))
 }

@@ -1,10 +1,15 @@
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { AskedLeaf } from '../../src/rotation/request.ts'
+import { rotateAll } from '../../src/rotation/rotate.ts'
+import { directoryTarget, targetAt } from '../../src/store/target-store.ts'
+import { failure } from '../failure.ts'
 import { cannotMount, mount, unmount } from '../faults/mounts.ts'
 import { certgen, fingerprintTree, output, rotateJson, temporaryDirectory } from '../program.ts'
 import type { Outcome } from '../program.ts'
+import { requestFor } from '../rotation/fleet.ts'
 
 const scratch = temporaryDirectory()
 const folder = (): Promise<string> => mkdtemp(join(scratch, 'folder-'))
@@ -166,5 +171,78 @@ describe('one object of a cluster for two things', () => {
       'random: [{ name: r, key: hmac, secret: tls/a }, { name: s, key: salt, secret: tls/a }]',
     )
     expect(await certgen(['config', 'check'], { cwd })).toMatchObject({ code: 0 })
+  })
+})
+
+describe('a place that flags or links name a second time', () => {
+  it('is refused to a leaf whose directory is a link to another target, or to the authority', async () => {
+    const cwd = await folder()
+    await rotateJson(['--name', 'a', '--dns', 'a.test'], { cwd })
+    symlinkSync('a', join(cwd, 'certs/b'))
+    symlinkSync('ca', join(cwd, 'certs/c'))
+    const before = fingerprintTree(cwd)
+    for (const args of [
+      ['leaf', 'b'],
+      ['--name', 'b', '--dns', 'b.test'],
+      ['leaf', 'b', '--overwrite'],
+    ]) {
+      const run = await certgen(args, { cwd })
+      expect(run).toMatchObject({ code: 2, stdout: '' })
+      expect(linesOf(run)).toEqual([
+        'certgen: error: the target certs/b is the same directory as the target certs/a',
+        'certgen: hint: a link or a mount gives it both names; give each a directory of its own',
+      ])
+    }
+    const authority = await certgen(['leaf', 'c', '--overwrite'], { cwd })
+    expect(authority.code).toBe(2)
+    expect(authority.stderr).toContain('the target certs/c is the same directory as the authority certs/ca')
+    expect(fingerprintTree(cwd)).toEqual(before)
+    // To nobody else is a link in the way: it is only another name.
+    expect((await rotateJson(['--overwrite'], { cwd })).leaves.map(({ name }) => name)).toEqual(['a'])
+    expect(namesIn(join(cwd, 'certs/b'))).toContain('DNS:a.test')
+  })
+
+  it.skipIf(cannotMount())('is found once where it is a mount of one beside it', async () => {
+    const cwd = await folder()
+    await rotateJson(['--name', 'a', '--dns', 'a.test'], { cwd })
+    mkdirSync(join(cwd, 'certs/b'))
+    mount('--bind', join(cwd, 'certs/a'), join(cwd, 'certs/b'))
+    expect((await rotateJson(['--overwrite'], { cwd })).leaves.map(({ name }) => name)).toEqual(['a'])
+    unmount()
+  })
+
+  it('is adopted once, and never where the authority is to be', async () => {
+    const cwd = await folder()
+    await rotateJson(['--dir', 'made', '--name', 'x', '--dns', 'x.test'], { cwd })
+    mkdirSync(join(cwd, 'x'))
+    for (const name of ['tls.crt', 'tls.key', 'ca.crt']) copyFileSync(join(cwd, 'made/x', name), join(cwd, 'x', name))
+    symlinkSync('x', join(cwd, 'y'))
+    mkdirSync(join(cwd, 'certs'))
+    symlinkSync('../x', join(cwd, 'certs/ca'))
+    const before = fingerprintTree(cwd)
+    const adopt = ['adopt', '--ca', 'made/ca/ca.crt', '--ca-key', 'made/ca/ca.key']
+    const twice = await certgen([...adopt, '--dir', 'other', '--target', 'x', '--target', 'y'], { cwd })
+    expect(twice.code).toBe(2)
+    expect(twice.stderr).toContain('certgen: error: the target y is the same directory as the target x\n')
+    const authority = await certgen([...adopt, '--target', 'x'], { cwd })
+    expect(authority.code).toBe(2)
+    expect(authority.stderr).toContain('error: the target x is the same directory as the authority certs/ca\n')
+    expect(fingerprintTree(cwd)).toEqual(before)
+  })
+
+  it('is refused where the link is made while a run is at work, and neither is touched', async () => {
+    const dir = await folder()
+    const target = (name: string): AskedLeaf => {
+      return { name, store: directoryTarget(targetAt(join(dir, name))), explicit: true }
+    }
+    const request = requestFor(dir, { leaves: [target('a'), target('b')] })
+    const now = (): Date => new Date()
+    const step = (name: string): void => {
+      if (name === 'preflight' && !existsSync(join(dir, 'b'))) symlinkSync('a', join(dir, 'b'))
+    }
+    const error = await failure(rotateAll([request], now, { step }))
+    expect(error).toMatchObject({ code: 'usage' })
+    expect(error.message).toContain('is the same directory as the target')
+    expect(Object.keys(fingerprintTree(dir))).toEqual(['.', 'b'])
   })
 })
