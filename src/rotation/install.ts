@@ -8,6 +8,7 @@ import { checkSet } from '../pki/check.ts'
 import type { CheckedSet, SetFiles } from '../pki/check.ts'
 import type { Duration } from '../pki/lifetime.ts'
 import { acquireLock } from '../store/lock.ts'
+import { refuseAuthority } from '../store/occupied.ts'
 import { directoryTarget, encodeSet, sameContents, targetAt } from '../store/target-store.ts'
 import type { EncodedSet, TargetContents, TargetStore } from '../store/target-store.ts'
 import type { Warning } from './plan.ts'
@@ -34,7 +35,7 @@ export interface InstallReport {
 
 /**
  * Swaps in a set that somebody else issued: validated first, its CA bundled with the target's old one by the bundle
- * rule. Throws CertgenError `unusable` with every finding, the target unchanged.
+ * rule. Throws CertgenError `unusable` with every finding, the target unchanged, and `usage` where an authority is.
  */
 export async function install(request: InstallRequest, now: Date): Promise<InstallReport> {
   const { files, target } = request
@@ -47,6 +48,7 @@ export async function install(request: InstallRequest, now: Date): Promise<Insta
     })
   }
   const set: CheckedLeaf = { chain: checked.chain, roots: checked.bundle, key: checked.key }
+  await refuseAuthority(target)
   const store = directoryTarget(targetAt(target))
   const report = { target, leaf }
   const before = await compare(store, set, now)

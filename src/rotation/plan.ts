@@ -91,7 +91,13 @@ function isManaged(target: TargetSnapshot, warnings: Warning[]): boolean {
     warnings.push(foreignWarning(target.store.path))
     return false
   }
+  if (target.asked && target.issuer === 'foreign') warnings.push(sharedWarning(target.store.path))
   return !isStray(target)
+}
+
+/** Another configuration may have it for a target too; or it was installed there, and is to become ours. */
+function sharedWarning(path: string): Warning {
+  return { code: 'foreign-target', message: `${path} is asked for here, and holds a leaf of another authority` }
 }
 
 export function foreignWarning(path: string): Warning {
@@ -126,6 +132,9 @@ function checkAuthority(
     throw new CertgenError('authority-unusable', `${path} is gone, but ${orphan.store.path} has a leaf`, {
       hints: [
         `restore ${path} from a backup`,
+        ...(orphan.asked
+          ? ['or, where another certgen.yaml has it for a target, give this one a directory of its own']
+          : []),
         'or, to begin anew, move the targets away: peers that trust the old authority will refuse the new one',
       ],
     })

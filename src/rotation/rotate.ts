@@ -298,7 +298,8 @@ async function prepare(state: Look, progress: RotationProgress): Promise<Prepare
   const warnings = [...plan.warnings, ...issuance.warnings]
   const broken = brokenPairs(pairs)
   if (broken.length > 0) {
-    if (!request.force && !request.distrustPrevious) throw refusal('rotation', broken, refusalHints)
+    if (!request.force && !request.distrustPrevious)
+      throw refusal('rotation', broken, [...foreignHints(work), ...refusalHints])
     const peers = broken.map(({ profile, server, client }) => `${server} server with ${client} client (${profile})`)
     const message = `until every peer has loaded the change, handshakes fail: ${peers.join('; ')}`
     warnings.push({ code: 'handshake-breaks', message })
@@ -325,6 +326,16 @@ const refusalHints = [
   'rotate without a gap with --strategy auto, which is the default',
   'or write all the same with --force, where no peer is in use',
 ]
+
+/** Peers of another authority know nothing of this one, and no strategy tells them. */
+function foreignHints(work: readonly LeafPlan[]): string[] {
+  const foreign = work.find(({ target }) => target.issuer === 'foreign')
+  if (!foreign) return []
+  const { path } = foreign.target.store
+  return [
+    `${path} holds a leaf of another authority: where that is still at work, give this one a directory of its own`,
+  ]
+}
 
 /** What a run would do that is not to write. */
 async function rehearse({ request, authority, snapshot, now, report }: Prepared): Promise<RotationReport> {

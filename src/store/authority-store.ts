@@ -21,6 +21,7 @@ import { writeGeneration } from './generation/write.ts'
 import type { WriteOptions, WriteWarning } from './generation/write.ts'
 import { acquireLock } from './lock.ts'
 import type { Lock, LockOptions } from './lock.ts'
+import { refuseTarget } from './occupied.ts'
 import { readRegularFile } from './regular-file.ts'
 import { writeError } from './system-errors.ts'
 import type { Place } from './place.ts'
@@ -111,6 +112,8 @@ export function directoryAuthority(location: AuthorityLocation): AuthorityStore 
     readOrStandIn(directory, authorityFileNames, [names.certificate])
   const stored = async (generation: Generation | null): Promise<StoredAuthority | null> => {
     if (!generation) return null
+    // Only a target has certificates of an authority without any key of one: its bundle.
+    if (!generation.files.has(names.key)) await refuseTarget(directory, authorityFileNames)
     if (passphrase === undefined && isEncrypted(generation.files)) passphrase = await location.askPassphrase?.()
     return storedIn(directory, generation, passphrase)
   }

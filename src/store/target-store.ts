@@ -14,6 +14,7 @@ import { repair } from './generation/repair.ts'
 import type { Repair } from './generation/repair.ts'
 import { assertReplaceable, writeGeneration } from './generation/write.ts'
 import type { WriteOptions, WriteWarning } from './generation/write.ts'
+import { refuseAuthority } from './occupied.ts'
 import type { Place } from './place.ts'
 import { access } from './system-calls.ts'
 import { errnoOf } from './system-errors.ts'
@@ -264,6 +265,7 @@ async function assertWritable(location: TargetLocation): Promise<void> {
   const { directory, pkcs12 } = location
   try {
     await access(directory, constants.W_OK)
+    await refuseAuthority(directory)
     await assertReplaceable(directory, payloadNames(location))
     if (pkcs12 === undefined) await refuseToDrop(directory)
   } catch (error) {

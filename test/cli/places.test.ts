@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -244,5 +244,61 @@ describe('a place that flags or links name a second time', () => {
     expect(error).toMatchObject({ code: 'usage' })
     expect(error.message).toContain('is the same directory as the target')
     expect(Object.keys(fingerprintTree(dir))).toEqual(['.', 'b'])
+  })
+})
+
+// Whose a directory is, another configuration cannot know: it is told by what the directory holds.
+describe('a directory of another certgen.yaml', () => {
+  it('is not taken for a target where it is an authority, nor for an authority where it is a target', async () => {
+    const cwd = await folder()
+    await rotateJson(['--dir', 'theirs', '--dns', 'a.test'], { cwd })
+    const before = fingerprintTree(join(cwd, 'theirs'))
+    await rotateJson(['ca'], { cwd })
+    configure(cwd, 'certificates: [{ name: a, dns: b.test, target: theirs/ca }, { name: c }]')
+    for (const args of [['--overwrite'], ['--renew']]) {
+      const run = await certgen(args, { cwd })
+      expect(run.code).not.toBe(0)
+      expect(fingerprintTree(join(cwd, 'theirs'))).toEqual(before)
+    }
+    configure(cwd, 'authority: { dir: ../theirs/server }', 'certificates: [{ name: a, dns: b.test }]')
+    for (const args of [[], ['--overwrite', '--strategy', 'staged']]) {
+      const run = await certgen(args, { cwd })
+      expect(run.code).toBe(2)
+      expect(run.stderr).toContain('theirs/server is a target, and not the directory of an authority\n')
+    }
+    const [cert, key, ca] = ['server/tls.crt', 'server/tls.key', 'ca/ca.crt'].map((name) => `theirs/${name}`)
+    const install = ['install', '--cert', cert!, '--key', key!, '--ca', ca!, '--target', 'theirs/ca']
+    const run = await certgen(install, { cwd })
+    expect(run.code).toBe(2)
+    expect(run.stderr).toContain('error: theirs/ca is the directory of an authority, and was left as it is\n')
+    expect(fingerprintTree(join(cwd, 'theirs'))).toEqual(before)
+  })
+
+  it('keeps what the authority of that one has issued, whatever is asked for here', async () => {
+    const cwd = await folder()
+    mkdirSync(join(cwd, 'one'))
+    mkdirSync(join(cwd, 'two'))
+    configure(join(cwd, 'one'), 'certificates: [{ name: a, dns: a.test, target: ../shared }]')
+    const second = 'certificates: [{ name: b, dns: b.test, target: ../shared }]'
+    await rotateJson([], { cwd: join(cwd, 'one') })
+    const before = fingerprintTree(join(cwd, 'shared'))
+    configure(join(cwd, 'two'), second)
+    const first = await certgen([], { cwd: join(cwd, 'two') })
+    expect(first.code).toBe(3)
+    expect(first.stderr).toContain(
+      'where another certgen.yaml has it for a target, give this one a directory of its own',
+    )
+    rmSync(join(cwd, 'two/certgen.yaml'))
+    await rotateJson(['ca'], { cwd: join(cwd, 'two') })
+    configure(join(cwd, 'two'), second)
+    const kept = await rotateJson([], { cwd: join(cwd, 'two') })
+    expect(kept.warnings.map(({ code }) => code)).toEqual(['foreign-target', 'drift'])
+    for (const args of [['--renew'], ['--overwrite', '--settle', '1s']]) {
+      const run = await certgen(args, { cwd: join(cwd, 'two') })
+      expect(run.code).toBe(4)
+      expect(run.stderr).toContain('../shared holds a leaf of another authority: where that is still at work')
+    }
+    expect(fingerprintTree(join(cwd, 'shared'))).toEqual(before)
+    expect(await rotateJson(['--renew'], { cwd: join(cwd, 'one') })).toMatchObject({ changed: false, warnings: [] })
   })
 })
