@@ -14,7 +14,7 @@ import { syncDirectory } from './directory.ts'
 import type { FileContent } from './generation/fill.ts'
 import { generationTime } from './generation/name.ts'
 import { readOrStandIn, readPrevious } from './generation/read.ts'
-import type { Generation } from './generation/read.ts'
+import type { Found, Generation } from './generation/read.ts'
 import { repair } from './generation/repair.ts'
 import type { Repair } from './generation/repair.ts'
 import { writeGeneration } from './generation/write.ts'
@@ -108,28 +108,31 @@ export function directoryAuthority(location: AuthorityLocation): AuthorityStore 
   let { passphrase } = location
   /** What the plan was made from, and so what a write may replace; undefined: nobody has looked. */
   let upon: string | null | undefined
-  const readCurrent = (): Promise<Generation | null> =>
-    readOrStandIn(directory, authorityFileNames, [names.certificate])
-  const stored = async (generation: Generation | null): Promise<StoredAuthority | null> => {
+  const readCurrent = (): Promise<Found> => readOrStandIn(directory, authorityFileNames, [names.certificate])
+  const stored = async (generation: Generation | null, standsIn: boolean): Promise<StoredAuthority | null> => {
     if (!generation) return null
     // Only a target has certificates of an authority without any key of one: its bundle.
     if (!generation.files.has(names.key)) await refuseTarget(directory, authorityFileNames)
     if (passphrase === undefined && isEncrypted(generation.files)) passphrase = await location.askPassphrase?.()
-    return storedIn(directory, generation, passphrase)
+    return { ...parseAuthority(generation.files, originOf(directory, passphrase)), ...placeIn(generation, standsIn) }
   }
   return {
     path: directory,
     place: { directory },
     read: async () => {
-      const generation = await readCurrent()
-      upon = generation?.link ?? null
-      return stored(generation)
+      const { link, generation, standsIn } = await readCurrent()
+      upon = link
+      return stored(generation, standsIn)
     },
-    readPrevious: async () => stored(await readPrevious(directory, authorityFileNames)),
+    readPrevious: async () => stored(await readPrevious(directory, authorityFileNames), false),
     keepsPrevious: true,
     inspect: async (which) => {
-      const generation = await (which === 'current' ? readCurrent() : readPrevious(directory, authorityFileNames))
-      return generation && viewOf(directory, generation, passphrase)
+      const { generation, standsIn } =
+        which === 'current'
+          ? await readCurrent()
+          : { generation: await readPrevious(directory, authorityFileNames), standsIn: false }
+      if (!generation) return null
+      return { ...viewAuthority(generation.files, originOf(directory, passphrase)), ...placeIn(generation, standsIn) }
     },
     write: (authority, options) =>
       writeAuthority(directory, encodeAuthority(authority, passphrase), {
@@ -158,16 +161,11 @@ export function isEncrypted(files: ReadonlyMap<string, Buffer>): boolean {
   return [names.key, names.nextKey].some((name) => files.get(name)?.includes('ENCRYPTED') === true)
 }
 
-function storedIn(directory: string, generation: Generation, passphrase: string | undefined): StoredAuthority {
-  return { ...parseAuthority(generation.files, originOf(directory, passphrase)), ...placeIn(generation) }
-}
-
-function viewOf(directory: string, generation: Generation, passphrase: string | undefined): AuthorityView {
-  return { ...viewAuthority(generation.files, originOf(directory, passphrase)), ...placeIn(generation) }
-}
-
-function placeIn({ name, link }: Generation): Pick<StoredAuthority, 'generation' | 'writtenAt' | 'standsIn'> {
-  return { generation: name, writtenAt: generationTime(name), standsIn: link !== null && link !== name }
+function placeIn(
+  { name }: Generation,
+  standsIn: boolean,
+): Pick<StoredAuthority, 'generation' | 'writtenAt' | 'standsIn'> {
+  return { generation: name, writtenAt: generationTime(name), standsIn }
 }
 
 function originOf(path: string, passphrase: string | undefined): AuthorityOrigin {

@@ -115,9 +115,9 @@ export function directoryTarget(location: TargetLocation): TargetStore {
     places: [{ directory }],
     pathOf: (part) => join(directory, fileName(location, part)),
     read: async () => {
-      const generation = await readOrStandIn(directory, payloadNames(location), payloadNames(location))
-      upon = generation?.link ?? null
-      return contents(location, generation)
+      const found = await readOrStandIn(directory, payloadNames(location), payloadNames(location))
+      upon = found.link
+      return contents(location, found.generation, found.standsIn)
     },
     readPrevious: () => readPreviousTarget(location),
     keepsPrevious: true,
@@ -200,10 +200,10 @@ export async function readPreviousTarget(location: TargetLocation): Promise<Targ
   return contents(location, await readPrevious(location.directory, payloadNames(location)))
 }
 
-function contents(location: TargetLocation, generation: Generation | null): TargetContents | null {
+function contents(location: TargetLocation, generation: Generation | null, standsIn = false): TargetContents | null {
   if (!generation) return null
   const read = (part: SetPart): Buffer | null => generation.files.get(fileName(location, part)) ?? null
-  const { name, link, undelivered } = generation
+  const { name, undelivered } = generation
   const [ca, cert, key] = [read('ca'), read('cert'), read('key')]
   const conforms = name === '' || conform(location, generation.access)
   return {
@@ -211,7 +211,7 @@ function contents(location: TargetLocation, generation: Generation | null): Targ
     generation: name,
     writtenAt: generationTime(name),
     copiesAgree: true,
-    standsIn: link !== null && link !== name,
+    standsIn,
   }
 }
 

@@ -1,15 +1,18 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { lstatSync, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import { lutimes, mkdir, mkdtemp, rename, rm, symlink, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { CertgenError } from '../../src/errors.ts'
+import { encodeKey } from '../../src/pki/key.ts'
 import type { FileContent } from '../../src/store/generation/fill.ts'
 import { generationTime } from '../../src/store/generation/name.ts'
 import { readGeneration, readOrStandIn, readPrevious } from '../../src/store/generation/read.ts'
 import { repair } from '../../src/store/generation/repair.ts'
 import { writeGeneration } from '../../src/store/generation/write.ts'
 import type { WriteOptions, Written } from '../../src/store/generation/write.ts'
+import { directoryTarget, targetAt } from '../../src/store/target-store.ts'
 import { failure } from '../failure.ts'
 
 /** I8 in one directory: whatever a run does that comes late, what others have published stays. */
@@ -119,6 +122,21 @@ describe('a run that comes late (I8)', () => {
   })
 })
 
+describe('a target whose files all get other names', () => {
+  it('is written in place of what was there, which none of them are of', async () => {
+    const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+    const set = { ca: Buffer.from('ca'), cert: Buffer.from('cert'), key: Buffer.from(encodeKey(key)) }
+    const old = directoryTarget(targetAt(directory))
+    await old.write(set, { now })
+    const files = { ca: 'root.pem', cert: 'cert.pem', key: 'key.pem', combined: null }
+    const store = directoryTarget({ directory, files })
+    expect(await store.read()).toBeNull()
+    await store.write(set, { now })
+    expect(text('cert.pem')).toBe('cert')
+    expect(readdirSync(directory).filter((name) => name.startsWith('tls'))).toEqual([])
+  })
+})
+
 describe('what is removed (I8)', () => {
   it('is no generation that another run has filled and not published, unless it is an hour old', async () => {
     await write('first')
@@ -155,8 +173,9 @@ describe('a ..data that leads nowhere', () => {
     await rm(at(third.name), { recursive: true })
     await mkdir(at('..2026_11_25_00_00_00.abcdef'))
     const read = await readOrStandIn(directory, names, names)
-    expect(read).toMatchObject({ name: second.name, link: third.name, previous: first.name })
-    expect(read?.files.get('tls.key')?.toString()).toBe('second')
+    expect(read).toMatchObject({ link: third.name, standsIn: true })
+    expect(read.generation).toMatchObject({ name: second.name, previous: first.name })
+    expect(read.generation?.files.get('tls.key')?.toString()).toBe('second')
     expect(await failure(readGeneration(directory, names))).toMatchObject({ code: 'unreadable' })
   })
 

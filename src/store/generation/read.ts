@@ -12,8 +12,6 @@ import { current, generationTime, isGenerationName, previousFile, undeliveredFil
 export interface Generation {
   /** Empty for a plain directory, without `..data`. */
   readonly name: string
-  /** What `..data` says; null without one. It is not `name` only where it leads nowhere and this one stands in. */
-  readonly link: string | null
   /** The files asked for that exist. */
   readonly files: ReadonlyMap<string, Buffer>
   /** Who may read those files. */
@@ -42,22 +40,32 @@ export async function readGeneration(
   return generation
 }
 
+/** What those find who write next. */
+export interface Found {
+  /** What `..data` says; null without one. A write says that it was made upon this. */
+  readonly link: string | null
+  /** null: none of the files is there. */
+  readonly generation: Generation | null
+  /** Whether `..data` leads nowhere, and the newest whole generation stands in. */
+  readonly standsIn: boolean
+}
+
 /**
- * As readGeneration, for those who can mend: where `..data` leads nowhere, the newest whole generation stands in, and
- * `link` tells that it does. `essential`: the files that a whole one has.
+ * As readGeneration, for those who can mend: where `..data` leads nowhere, the newest whole generation stands in.
+ * `essential`: the files that a whole one has.
  */
 export async function readOrStandIn(
   directory: string,
   names: readonly string[],
   essential: readonly string[],
-): Promise<Generation | null> {
+): Promise<Found> {
   return readStable(directory, directCalls, async (link) => {
     const generation = await readLinked(directory, link, names, directCalls)
-    if (generation !== 'missing') return generation
+    if (generation !== 'missing') return { link, generation, standsIn: false }
     const name = await newestWhole(directory, essential)
     const standIn = name === null ? 'missing' : await readNamed(directory, name, names, directCalls)
     if (standIn === 'missing') throw leadsNowhere(directory)
-    return standIn && { ...standIn, link }
+    return { link, generation: standIn, standsIn: true }
   })
 }
 
@@ -150,12 +158,12 @@ async function readNamed(
   if (files.size === 0) return null
   const previous = await readPreviousName(directory, name, calls)
   const undelivered = await readUndelivered(path, calls)
-  return { name, link: name, files, access, previous, undelivered }
+  return { name, files, access, previous, undelivered }
 }
 
 async function readPlain(directory: string, names: readonly string[], calls: ReadingCalls): Promise<Generation | null> {
   const { files, access } = await readFiles(directory, names, 0, calls)
-  return files.size === 0 ? null : { name: '', link: null, files, access, previous: null, undelivered: [] }
+  return files.size === 0 ? null : { name: '', files, access, previous: null, undelivered: [] }
 }
 
 /** The generation that was current when this one was written; null where that is not known. */
