@@ -1,7 +1,6 @@
 import {
   accessSync,
   closeSync,
-  constants,
   fchmodSync,
   fchownSync,
   fstatSync,
@@ -88,54 +87,6 @@ export const rename = (from: string, to: string): Promise<void> => atOnce(() => 
 export const unlink = (path: string): Promise<void> => atOnce(() => unlinkSync(path))
 export const rmdir = (path: string): Promise<void> => atOnce(() => rmdirSync(path))
 export const access = (path: string, mode?: number): Promise<void> => atOnce(() => accessSync(path, mode))
-
-/**
- * Gives a regular file a new inode with the same content, mode and owner, by way of `temporary`, and by a rename, so that
- * the name is never missing. Nothing is made durable. A link is not followed. Throws for more than `mostOctets`.
- */
-export const renewInode = (path: string, temporary: string, mostOctets: number): Promise<void> =>
-  atOnce(() => {
-    const source = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-    let found: Stats
-    let data: Buffer
-    try {
-      found = fstatSync(source)
-      if (!found.isFile()) return
-      if (found.size > mostOctets) throw new Error(`${path} is too large`)
-      data = readFileSync(source)
-    } finally {
-      closeSync(source)
-    }
-    const flags = constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | constants.O_WRONLY
-    const target = openSync(temporary, flags, 0o600)
-    try {
-      try {
-        // Owner, then mode, then the secret: it is never anybody else's to read (I3).
-        fchownSync(target, found.uid, found.gid)
-        fchmodSync(target, found.mode & 0o777)
-        writeFileSync(target, data)
-      } finally {
-        closeSync(target)
-      }
-      renameSync(temporary, path)
-    } catch (error) {
-      unlinkSync(temporary)
-      throw error
-    }
-  })
-
-/** Gives a symbolic link to `target` a new inode, as renewInode. What is something else by now is left alone. */
-export const renewLink = (path: string, target: string, temporary: string): Promise<void> =>
-  atOnce(() => {
-    if (!lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() || readlinkSync(path) !== target) return
-    symlinkSync(target, temporary)
-    try {
-      renameSync(temporary, path)
-    } catch (error) {
-      unlinkSync(temporary)
-      throw error
-    }
-  })
 
 /** With everything below it; nothing there is no error. Of a directory the files side by side, on the pool. */
 export async function remove(path: string): Promise<void> {

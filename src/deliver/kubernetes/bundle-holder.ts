@@ -1,8 +1,9 @@
+import { conflict } from '../../store/conflict.ts'
 import type { BundleStore, PublishedBundle } from '../../store/bundle-store.ts'
 import type { Api, Patch } from './api.ts'
 import { apiVersionOf, formatRef, refOf, resources } from './resource.ts'
 import type { KubeObject, ObjectRef } from './resource.ts'
-import { conflict, labels, rehearsal } from './secret.ts'
+import { labels, rehearsal } from './secret.ts'
 
 /** Where kinds of objects hold bundles, and how they are put there. */
 interface Holder<T extends KubeObject> {
@@ -147,7 +148,7 @@ function holderStore<T extends KubeObject>(
         // Of an object that others change meanwhile, only the bundle is ours.
         if (typeof (await put(object, bundle)) !== 'string') return
       }
-      throw conflict(ref)
+      throw conflict(path)
     },
   }
 }

@@ -1,3 +1,4 @@
+import { conflict } from '../../store/conflict.ts'
 import { readCertificateFile } from '../../pki/certificate-file.ts'
 import type { Certificate } from '../../pki/certificate.ts'
 import { encodeCertificates } from '../../pki/pem.ts'
@@ -12,7 +13,7 @@ import type { AuthorityLocation, AuthorityStore, NewAuthority } from '../../stor
 import type { Api } from './api.ts'
 import { formatRef } from './resource.ts'
 import type { ObjectRef } from './resource.ts'
-import { conflict, dataOf, replaceSecret, writtenAt, writtenAtAnnotation } from './secret.ts'
+import { dataOf, replaceSecret, writtenAt, writtenAtAnnotation } from './secret.ts'
 import type { Secret } from './secret.ts'
 
 /**
@@ -79,7 +80,7 @@ export function secretAuthority(
     sync: async () => {
       // What the API server has answered is durable; but another run may have replaced it since.
       const current = await (await api()).get<Secret>(ref)
-      if (!current || !seen || !sameFiles(current, seen)) throw conflict(ref)
+      if (!current || !seen || !sameFiles(current, seen)) throw conflict(path)
       seen = current
     },
     repair: () => Promise.resolve([]),

@@ -1,9 +1,10 @@
+import { conflict } from '../../store/conflict.ts'
 import { sameContents } from '../../store/target-store.ts'
 import type { TargetContents, TargetStore } from '../../store/target-store.ts'
 import type { Api } from './api.ts'
 import { formatRef } from './resource.ts'
 import type { ObjectRef } from './resource.ts'
-import { conflict, dataOf, rehearseSecret, replaceSecret, writtenAt, writtenAtAnnotation } from './secret.ts'
+import { dataOf, rehearseSecret, replaceSecret, writtenAt, writtenAtAnnotation } from './secret.ts'
 import type { Secret } from './secret.ts'
 import type { SecretReader } from './secret-reader.ts'
 
@@ -69,7 +70,7 @@ export function secretTarget(ref: ObjectRef, api: () => Promise<Api>, reader: Se
         if (!secret || !sameContents(contentsOf(secret), current)) return
         version = secret.metadata.resourceVersion ?? ''
       }
-      throw conflict(ref)
+      throw conflict(path)
     },
   }
 }

@@ -1,3 +1,4 @@
+import { conflict } from '../../store/conflict.ts'
 import { CertgenError } from '../../errors.ts'
 import type { Api, Patch } from './api.ts'
 import { apiVersionOf, formatRef, resources } from './resource.ts'
@@ -59,10 +60,10 @@ export async function replaceSecret(
     if (typeof result !== 'string') return result
     const current = await api.get<Secret>(ref)
     if (current && holds(current, content)) return current
-    if (!sameData(current, known, content)) throw conflict(ref)
+    if (!sameData(current, known, content)) throw conflict(formatRef(ref))
     known = current
   }
-  throw conflict(ref)
+  throw conflict(formatRef(ref))
 }
 
 /** Asks for what every write of an object needs, and changes nothing that anybody looks at, were it done. */
@@ -126,10 +127,4 @@ function sameData(a: Secret | null, b: Secret | null, { data }: SecretContent): 
 
 function sameOctets(a: Buffer | null, b: Buffer | null): boolean {
   return a === null || b === null ? a === b : a.equals(b)
-}
-
-export function conflict(ref: ObjectRef): CertgenError {
-  return new CertgenError('conflict', `${formatRef(ref)} was changed by another run`, {
-    hints: ['run certgen again: what it finds then is finished'],
-  })
 }

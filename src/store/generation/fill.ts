@@ -25,6 +25,10 @@ export interface FileContent {
   readonly owner?: Owner
 }
 
+export function namesOf(files: readonly FileContent[]): string[] {
+  return files.map(({ name }) => name)
+}
+
 /** A generation that is to be made. */
 export interface NewGeneration {
   readonly name: string
@@ -47,7 +51,7 @@ export async function fillGeneration(
   await mkdir(path, 0o700)
   const all = [...files, { name: previousFile, data: previous ?? '', mode: 0o644 }]
   if (undelivered.length > 0) all.push({ name: undeliveredFile, data: JSON.stringify(undelivered), mode: 0o644 })
-  await writeNewFiles(path, all, owner)
+  await writeNewFiles(path, all, owner ? { durably: true, owner } : { durably: true })
   await withDirectory(path, constants.O_NOFOLLOW, async (handle) => {
     if (owner) await handle.chown(owner.uid, owner.gid)
     await handle.chmod(directoryMode)
@@ -55,11 +59,14 @@ export async function fillGeneration(
   })
 }
 
-/** The files one after the other, then durable all at once: what one of them waits for serves the others. */
-async function writeNewFiles(
+/**
+ * The files one after the other, each with its final mode before anything is in it; then, if wanted, durable all at once:
+ * what one of them waits for serves the others. `owner`: of those that do not say their own.
+ */
+export async function writeNewFiles(
   directory: string,
   files: readonly FileContent[],
-  owner: Owner | undefined,
+  { durably, owner }: { readonly durably: boolean; readonly owner?: Owner },
 ): Promise<void> {
   const flags = constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | constants.O_WRONLY
   const handles: OpenFile[] = []
@@ -74,7 +81,7 @@ async function writeNewFiles(
       await handle.chmod(file.mode)
       await handle.writeFile(file.data)
     }
-    const synced = await Promise.allSettled(handles.map((handle) => handle.sync()))
+    const synced = await Promise.allSettled(durably ? handles.map((handle) => handle.sync()) : [])
     const failed = synced.find((result) => result.status === 'rejected')
     if (failed) throw failed.reason
   } finally {

@@ -23,7 +23,7 @@ export async function makeLinks(directory: string, names: readonly string[], tag
 }
 
 /** By rename, so that the name is never missing. */
-async function replaceByLink(directory: string, name: string, tag: string): Promise<void> {
+export async function replaceByLink(directory: string, name: string, tag: string): Promise<void> {
   const temporary = join(directory, `${linkPrefix}${tag}.${name}`)
   await symlink(`${current}/${name}`, temporary)
   try {

@@ -19,7 +19,7 @@ export interface Repairable {
   readonly names: readonly string[]
   /** The files that a whole generation has. */
   readonly essential: readonly string[]
-  /** As Waking.isWatched. */
+  /** As Waking.isWatched; default: all. */
   readonly isWatched?: (name: string) => boolean
 }
 

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { CertgenError } from '../../errors.ts'
+import { conflict } from '../conflict.ts'
 import { syncDirectory } from '../directory.ts'
 import { lstat, readEntries, rename, symlink, unlink } from '../system-calls.ts'
 import { errnoOf, orNull } from '../system-errors.ts'
@@ -62,11 +62,4 @@ async function renameOwn(directory: string, own: string): Promise<void> {
     if (errnoOf(error) !== 'ENOENT' || !(await orNull(lstat(directory)))) throw error
     throw conflict(directory)
   }
-}
-
-/** Another run has published since this one looked. */
-export function conflict(directory: string): CertgenError {
-  return new CertgenError('conflict', `${directory} was changed by another run`, {
-    hints: ['run certgen again: what it finds then is finished'],
-  })
 }

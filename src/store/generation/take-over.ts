@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { readRegularFile } from '../regular-file.ts'
 import { unlink } from '../system-calls.ts'
-import { fillGeneration } from './fill.ts'
+import { fillGeneration, namesOf } from './fill.ts'
 import type { FileContent, Owner } from './fill.ts'
 import { isOwnLink, makeLinks, visibleFile } from './links.ts'
 import { current, makeName, tagOf } from './name.ts'
@@ -50,10 +50,6 @@ export async function takeOver(
     await giveBack(directory, name, namesOf(copies), options)
     throw error
   }
-}
-
-function namesOf(files: readonly FileContent[]): string[] {
-  return files.map(({ name }) => name)
 }
 
 /**

@@ -1,8 +1,12 @@
+import { constants } from 'node:fs'
 import { join } from 'node:path'
-import { mostOctets } from '../regular-file.ts'
-import { lstat, readEntries, renewInode, renewLink } from '../system-calls.ts'
+import { readRegularFile } from '../regular-file.ts'
+import type { Access } from '../regular-file.ts'
+import { lstat, readEntries, remove, rename } from '../system-calls.ts'
 import { orNull } from '../system-errors.ts'
-import { current, hiddenPrefix, linkPrefix } from './name.ts'
+import { writeNewFiles } from './fill.ts'
+import { isOwnLink, replaceByLink } from './links.ts'
+import { hiddenPrefix } from './name.ts'
 
 const wakePrefix = '..wake.'
 
@@ -14,8 +18,8 @@ export interface Waking {
   readonly previous: string | null
   /** The writer's. */
   readonly tag: string
-  /** Which files of the generation before are worth it; default: all. */
-  readonly isWatched?: (name: string) => boolean
+  /** Which files of the generation before are worth it. */
+  readonly isWatched: (name: string) => boolean
 }
 
 /**
@@ -31,23 +35,37 @@ export interface Waking {
  * before, and cost and delay of a rotation would double. Throws the system's errors; whatever has been done by then is of
  * use.
  */
-export async function wakeWatchers(
-  directory: string,
-  { names, previous, tag, isWatched = () => true }: Waking,
-): Promise<void> {
+export async function wakeWatchers(directory: string, { names, previous, tag, isWatched }: Waking): Promise<void> {
   if (previous !== null) await renewInodes(join(directory, previous), tag, isWatched) // a
   for (const name of names) {
-    if (name.startsWith(hiddenPrefix)) continue
-    await renewLink(join(directory, name), `${current}/${name}`, join(directory, `${linkPrefix}${tag}.${name}`)) // b
+    // b. Where the name is something else by now, that is somebody's choice.
+    if (!name.startsWith(hiddenPrefix) && (await isOwnLink(directory, name))) await replaceByLink(directory, name, tag)
   }
 }
 
 async function renewInodes(generation: string, tag: string, isWatched: (name: string) => boolean): Promise<void> {
   // A later run may have removed it: who watched it has been told by that.
   for (const entry of (await orNull(readEntries(generation))) ?? []) {
-    const { name } = entry
-    if (!entry.isFile() || name.startsWith('..') || !isWatched(name)) continue
-    await orNull(renewInode(join(generation, name), join(generation, `${wakePrefix}${tag}.${name}`), mostOctets))
+    if (!entry.isFile() || entry.name.startsWith('..') || !isWatched(entry.name)) continue
+    const file = await readRegularFile(join(generation, entry.name), constants.O_NOFOLLOW)
+    if (file) await orNull(renewInode(generation, entry.name, file, tag))
+  }
+}
+
+/** By rename, so that the name is never missing. */
+async function renewInode(
+  generation: string,
+  name: string,
+  { data, access: { mode, uid, gid } }: { readonly data: Buffer; readonly access: Access },
+  tag: string,
+): Promise<void> {
+  const temporary = `${wakePrefix}${tag}.${name}`
+  try {
+    await writeNewFiles(generation, [{ name: temporary, data, mode, owner: { uid, gid } }], { durably: false })
+    await rename(join(generation, temporary), join(generation, name))
+  } catch (error) {
+    await remove(join(generation, temporary))
+    throw error
   }
 }
 

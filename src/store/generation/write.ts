@@ -1,15 +1,16 @@
 import type { Dirent } from 'node:fs'
 import { join } from 'node:path'
 import { CertgenError } from '../../errors.ts'
+import { conflict } from '../conflict.ts'
 import { makeDirectory, withDirectory } from '../directory.ts'
 import { lstat, readEntries, rmdir, stat } from '../system-calls.ts'
 import { orNull, reasonOf, singleMountHint, writeError } from '../system-errors.ts'
-import { fillGeneration } from './fill.ts'
+import { fillGeneration, namesOf } from './fill.ts'
 import type { FileContent } from './fill.ts'
 import { makeLinks, removeDroppedLinks, visibleFile } from './links.ts'
 import { current, hiddenPrefix, makeName, tagOf } from './name.ts'
 import { newestWhole, readCurrentLink } from './read.ts'
-import { conflict, swap } from './swap.ts'
+import { swap } from './swap.ts'
 import { takeOver } from './take-over.ts'
 import type { TakeOverOptions } from './take-over.ts'
 import { defaultRetention, discardUnpublished, tidy } from './tidy.ts'
@@ -27,7 +28,7 @@ export interface WriteOptions extends TakeOverOptions {
   /** What has to follow the swap, published with it: see Generation. */
   readonly undelivered?: readonly string[]
   readonly retention?: Retention
-  /** As Waking.isWatched. */
+  /** As Waking.isWatched; default: all. */
   readonly isWatched?: (name: string) => boolean
 }
 
@@ -70,8 +71,7 @@ export async function writeGeneration(
 ): Promise<Written> {
   const names = namesOf(files)
   requirePlainNames(names)
-  const { directoryMode, owner, undelivered = [], isWatched } = options
-  const watched = isWatched ? { isWatched } : {}
+  const { directoryMode, owner, undelivered = [], isWatched = () => true } = options
   const name = makeName(options.now)
   const created: string[] = []
   try {
@@ -87,15 +87,11 @@ export async function writeGeneration(
     await makeLinks(directory, names, tagOf(name)) // 5
     const entries = await readEntries(directory)
     await removeDroppedLinks(directory, names, entries) // 5
-    const warnings = await wake(directory, { names, previous, tag: tagOf(name), ...watched }) // 6
+    const warnings = await wake(directory, { names, previous, tag: tagOf(name), isWatched }) // 6
     return { name, warnings, leftovers: await tidyIfHeld(directory, entries, name, options) } // 7
   } catch (error) {
     throw await abandon(directory, name, created, error)
   }
-}
-
-function namesOf(files: readonly FileContent[]): string[] {
-  return files.map(({ name }) => name)
 }
 
 function requirePlainNames(names: readonly string[]): void {
@@ -186,7 +182,7 @@ async function wake(directory: string, waking: Waking): Promise<readonly WriteWa
   }
 }
 
-/** Step 7. Whoever has lost the lock leaves everything to the next run. */
+/** Step 7. Whoever has lost the lock, or cannot look, leaves everything to the next run. */
 async function tidyIfHeld(
   directory: string,
   entries: readonly Dirent[],
